@@ -1,0 +1,94 @@
+"""What a management node and an agent say to each other, whatever the agent is for.
+
+Every agent serves HTTPS and requires a client certificate:
+
+- `GET /v1/hello` -> `Hello`
+- `POST /v1/tasks/{uuid}?wait=SECONDS` with a tagged `Command` -> `TaskReport`. Idempotent by uuid: a uuid
+  that the
+  agent knows is answered with its first result, whatever the body says now (another body: SYS.1006).
+- `GET /v1/tasks/{uuid}?wait=SECONDS` -> `TaskReport`; 404 when the agent does not know the uuid
+- `DELETE /v1/tasks/{uuid}`: the result has arrived and may be forgotten
+- `GET /v1/events?instance=ID&since=SEQ` -> an endless stream of `Event`, one JSON document a line
+
+Errors are answered with `ErrorBody` and a status of 400 or more.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Generic, TypeVar, get_args
+
+import msgspec
+
+from agentkit.errors import ErrorBody
+
+PROTOCOL_VERSION = 1
+LEASE_TICK_S = 2.0
+
+R = TypeVar("R")
+
+
+class Wire(msgspec.Struct, rename="camel", kw_only=True):
+    """Base of all wire types: snake case here, camel case on the wire."""
+
+
+class Command(Wire, Generic[R], tag_field="command"):
+    """Base of all commands; the type argument is the reply."""
+
+    @classmethod
+    def reply_type(cls) -> type[R]:
+        """Return the type argument that the command's class was made with."""
+        reply: type[R] = get_args(cls.__orig_bases__[0])[0]  # type: ignore[attr-defined]
+        return reply
+
+
+class TaskState(StrEnum):
+    """State of a task at the agent."""
+
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class TaskReport(Wire, omit_defaults=True):
+    """A task as the agent knows it; `result` holds the command's reply, `error` says why it failed."""
+
+    uuid: str
+    state: TaskState
+    result: Any = None
+    error: ErrorBody | None = None
+
+
+class Hello(Wire):
+    """Who answers: `instance` changes with every start of the agent, `host_uuid` is the owner's name
+    for it.
+    """
+
+    agent: str
+    version: str
+    protocol: int
+    instance: str
+    host_uuid: str | None
+    inventory_hash: str
+    time: float
+
+
+class EventKind(StrEnum):
+    """Kinds of events: `tick` keeps the lease, `reset` says that events before it are lost."""
+
+    TICK = "tick"
+    RESET = "reset"
+    TASK = "task"
+    DEVICE = "device"
+
+
+class Event(Wire, omit_defaults=True):
+    """One line of the event stream.
+
+    `seq` grows by one for each event but ticks, which repeat the last one.
+    """
+
+    seq: int
+    instance: str
+    kind: EventKind
+    data: Any = None

@@ -1,0 +1,1 @@
+"""Readers of a machine: pure functions of a file tree, no commands."""

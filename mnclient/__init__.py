@@ -1,0 +1,1 @@
+"""The client side: a REST client and the `hardpoint` command."""
