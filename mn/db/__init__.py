@@ -1,0 +1,3 @@
+"""Database access: units of work as plain functions of a connection, schema shared by all rooms,
+migrations.
+"""

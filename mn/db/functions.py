@@ -1,0 +1,43 @@
+"""SQL functions that SQLite lacks, so that list replies can be built in SQL on it as on PostgreSQL."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from datetime import UTC, datetime
+from functools import lru_cache
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+@lru_cache(maxsize=16384)
+def format_date(epoch_s: int | None) -> str | None:
+    """Return seconds since 1970 as the API prints dates, `Jan 6, 2017 3:51:16 AM` in UTC; None stays None."""
+    if epoch_s is None:
+        return None
+    moment = datetime.fromtimestamp(epoch_s, UTC)
+    hour = moment.hour % 12 or 12
+    half = "PM" if moment.hour >= 12 else "AM"
+    month = _MONTHS[moment.month - 1]
+    return f"{month} {moment.day}, {moment.year} {hour}:{moment:%M:%S} {half}"
+
+
+@lru_cache(maxsize=512)
+def _like_pattern(pattern: str) -> re.Pattern[str]:
+    parts = (".*" if c == "%" else "." if c == "_" else re.escape(c) for c in pattern)
+    return re.compile("".join(parts), re.IGNORECASE | re.DOTALL)
+
+
+def like(pattern: str | None, value: object) -> int | None:
+    """Return 1 when `value` matches a `%` and `_` pattern as MySQL's like does: case-insensitive, all
+    of Unicode.
+    """
+    if pattern is None or value is None:
+        return None
+    return int(_like_pattern(pattern).fullmatch(str(value)) is not None)
+
+
+def register_functions(connection: sqlite3.Connection) -> None:
+    """Make the functions known to one connection."""
+    connection.create_function("api_date", 1, format_date, deterministic=True)
+    connection.create_function("api_like", 2, like, deterministic=True)

@@ -1,0 +1,332 @@
+"""The job engine: accepts jobs, runs them under their locks, resumes them after a crash."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from sqlalchemy import Row
+
+from agentkit.errors import Blame, HardpointError
+from mn.db.engine import Database
+from mn.db.schema import now_s
+from mn.jobs.job import Boundary, Job, JournalledStep, Progress, ReplayEnd, decode_error, encode_error
+from mn.jobs.journal import (
+    Failing,
+    Finished,
+    Journal,
+    NewJob,
+    Started,
+    forget_locks,
+    purge_finished,
+    read_job,
+    read_steps,
+    read_unfinished,
+)
+from mn.jobs.locks import Locks
+from mn.jobs.tables import JobState
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+
+KEEP_FINISHED_S = 2 * 24 * 3600
+PURGE_EVERY_S = 3600
+UNDO_ATTEMPTS = 3
+UNDO_TIMEOUT_S = 300
+
+Run = Callable[[Job[S]], Awaitable[Any]]
+"""What a job does: returns its reply, which msgspec can encode."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What makes up a job: `request` is JSON without readable secrets, `digest` tells equal requests.
+
+    `fresh` says that the uuid was made for this request, so that no job can have it yet.
+    """
+
+    uuid: str
+    operation: str
+    request: str
+    digest: str
+    locks: tuple[str, ...] = ()
+    timeout_s: float = 1800
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job as a poller sees it. `result` is JSON."""
+
+    uuid: str
+    operation: str
+    state: JobState
+    result: str | None
+    error: HardpointError | None
+    progress: Progress
+
+
+@dataclass
+class _Live(Generic[S]):
+    request: JobRequest
+    state: JobState
+    deadline: float
+    progress: Progress = field(default_factory=Progress)
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: HardpointError | None = None
+
+
+def _no_boundary(_name: str) -> None:
+    """Go on."""
+
+
+class Engine(Generic[S]):
+    """Runs jobs. `resolve(operation, request)` gives the coroutine function of a journalled request."""
+
+    def __init__(
+        self,
+        db: Database,
+        services: S,
+        resolve: Callable[[str, str], Run[S]],
+        *,
+        boundary: Boundary = _no_boundary,
+    ) -> None:
+        self._db = db
+        self._services = services
+        self._resolve = resolve
+        self._boundary = boundary
+        self._journal = Journal(db)
+        self._locks = Locks()
+        self._live: dict[str, _Live[S]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._purger: asyncio.Task[None] | None = None
+
+    async def start(self) -> int:
+        """Resume what an earlier process left unfinished; return how many jobs that were."""
+        await self._db.write(forget_locks)
+        rows = await self._db.read(read_unfinished)
+        for row in rows:
+            request = JobRequest(
+                row.uuid, row.operation, row.request, row.digest, tuple(msgspec.json.decode(row.locks))
+            )
+            live: _Live[S] = _Live(request, JobState(row.state), float(row.deadline))
+            if row.error is not None:
+                live.failure = decode_error(row.error)
+            self._live[row.uuid] = live
+            log.info("job resumed", extra={"job": row.uuid, "operation": row.operation, "state": row.state})
+            locked = self._locks.try_acquire(request.locks)
+            self._spawn(live, locked=locked, resumed=True)
+        self._purger = asyncio.create_task(self._purge())
+        return len(rows)
+
+    async def stop(self) -> None:
+        """Leave running jobs where they are; the next `start` resumes them."""
+        tasks = [*self._tasks, *([self._purger] if self._purger else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def submit(self, request: JobRequest) -> None:
+        """Accept a job: it is on disk when this returns.
+
+        The same uuid again with the same digest is the same job. Raises HardpointError (SYS.1007) when the
+        uuid
+        belongs to another request.
+        """
+        if not request.fresh and await self._is_known(request):
+            return
+        locked = self._locks.try_acquire(request.locks)
+        state = JobState.RUNNING if locked else JobState.QUEUED
+        deadline = time.time() + request.timeout_s
+        live: _Live[S] = _Live(request, state, deadline)
+        self._live[request.uuid] = live
+        record = NewJob(
+            request.uuid,
+            request.operation,
+            request.request,
+            request.digest,
+            msgspec.json.encode(request.locks).decode(),
+            int(deadline),
+            request.locks if locked else None,
+        )
+        try:
+            await self._journal.append(record)
+        except BaseException:
+            del self._live[request.uuid]
+            if locked:
+                self._locks.release(request.locks)
+            raise
+        self._spawn(live, locked=locked, resumed=False)
+
+    async def status(self, uuid: str) -> JobStatus | None:
+        """Return a job's status, None when there is no such job (any more)."""
+        live = self._live.get(uuid)
+        if live:
+            request = live.request
+            return JobStatus(uuid, request.operation, live.state, None, None, live.progress)
+        row = await self._db.read(read_job, uuid)
+        if row is None:
+            return None
+        error = decode_error(row.error) if row.error is not None else None
+        return JobStatus(uuid, row.operation, JobState(row.state), row.result, error, Progress("", 100))
+
+    async def wait(self, uuid: str) -> None:
+        """Return when a job has ended; at once when there is none."""
+        live = self._live.get(uuid)
+        if live:
+            await live.done.wait()
+
+    async def replay(self, uuid: str) -> Any:
+        """Run a finished job's operation over its journal and return the result; nothing is done.
+
+        Raises ReplayEnd when the operation wants a step that it did not take the first time.
+        """
+        row = await self._db.read(read_job, uuid)
+        if row is None:
+            raise LookupError(uuid)
+        job = Job(
+            uuid, self._services, self._journal, self._boundary, await self._steps(uuid), replay_only=True
+        )
+        return await self._resolve(row.operation, row.request)(job)
+
+    async def _is_known(self, request: JobRequest) -> bool:
+        live = self._live.get(request.uuid)
+        if live:
+            digest = live.request.digest
+        else:
+            row: Row[Any] | None = await self._db.read(read_job, request.uuid)
+            if row is None:
+                return False
+            digest = row.digest
+        if digest == request.digest:
+            return True
+        raise HardpointError(
+            "SYS.1007",
+            "Invalid argument",
+            f"X-Job-UUID {request.uuid} belongs to another request",
+            remedy="give each request a uuid of its own, or send the same request again unchanged",
+            blame=Blame.CALLER,
+        )
+
+    def _spawn(self, live: _Live[S], *, locked: bool, resumed: bool) -> None:
+        task = asyncio.create_task(self._run(live, locked=locked, resumed=resumed))
+        self._tasks.add(task)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and task.exception():
+                log.error(
+                    "the journal refused a job's record; the job goes on at the next start",
+                    extra={"job": live.request.uuid},
+                    exc_info=task.exception(),
+                )
+
+        task.add_done_callback(ended)
+
+    async def _steps(self, uuid: str) -> dict[int, JournalledStep]:
+        rows = await self._db.read(read_steps, uuid)
+        return {r.position: JournalledStep(r.name, r.result, r.error, r.undone) for r in rows}
+
+    async def _run(self, live: _Live[S], *, locked: bool, resumed: bool) -> None:
+        request = live.request
+        if not locked:
+            await self._locks.acquire(request.locks)
+        if (not locked or resumed) and live.state in (JobState.QUEUED, JobState.RUNNING):
+            await self._journal.append(Started(request.uuid, request.locks))
+            live.state = JobState.RUNNING
+        known = await self._steps(request.uuid) if resumed else {}
+        job = Job(request.uuid, self._services, self._journal, self._boundary, known, progress=live.progress)
+        result, error = await self._attempt(live, job)
+        if error is not None:
+            error = await self._undo(live, job, error)
+        encoded = msgspec.json.encode(result).decode() if error is None else None
+        await self._journal.append(
+            Finished(request.uuid, encoded, None if error is None else encode_error(error))
+        )
+        live.state = JobState.SUCCEEDED if error is None else JobState.FAILED
+        del self._live[request.uuid]
+        self._locks.release(request.locks)
+        live.done.set()
+
+    async def _attempt(self, live: _Live[S], job: Job[S]) -> tuple[Any, HardpointError | None]:
+        """Run the operation, or only its journalled part when the job is undoing."""
+        job.replay_only = live.failure is not None
+        try:
+            async with asyncio.timeout(
+                max(live.deadline - time.time(), 0.001) if live.failure is None else None
+            ):
+                result = await self._resolve(live.request.operation, live.request.request)(job)
+        except HardpointError as error:
+            return None, live.failure or error
+        except ReplayEnd:
+            return None, live.failure
+        except TimeoutError:
+            return None, live.failure or _timed_out(live, job)
+        except Exception:
+            log.exception("job failed unexpectedly", extra={"job": job.uuid, "step": job.progress.step})
+            return None, live.failure or _internal(job)
+        return result, live.failure
+
+    async def _undo(self, live: _Live[S], job: Job[S], error: HardpointError) -> HardpointError:
+        if live.failure is None:
+            live.failure = error
+            await self._journal.append(Failing(job.uuid, encode_error(error)))
+        live.state = JobState.UNDOING
+        self._boundary("job:failing")
+        for attempt in range(UNDO_ATTEMPTS):
+            job.known = await self._steps(job.uuid)
+            try:
+                async with asyncio.timeout(UNDO_TIMEOUT_S):
+                    failures = await job.undo_all()
+            except Exception as failure:
+                log.exception("undo failed unexpectedly", extra={"job": job.uuid, "step": job.progress.step})
+                failures = [HardpointError("SYS.1000", "Undo failed", f"{job.progress.step}: {failure}")]
+            if not failures:
+                return error
+            await asyncio.sleep(2**attempt)
+        left = "; ".join(failure.details for failure in failures)
+        log.error("job left something behind", extra={"job": job.uuid, "left": left})
+        return HardpointError(
+            error.code,
+            error.summary,
+            f"{error.details}. What it had done could not all be undone: {left}",
+            remedy=error.remedy,
+            blame=error.blame,
+            cause=error.cause,
+        )
+
+    async def _purge(self) -> None:
+        while True:
+            with contextlib.suppress(HardpointError):
+                await self._db.write(purge_finished, now_s() - KEEP_FINISHED_S)
+            await asyncio.sleep(PURGE_EVERY_S)
+
+
+def journalled_locks(locks: Sequence[str]) -> tuple[str, ...]:
+    """Return locks sorted and without repetition."""
+    return tuple(sorted(set(locks)))
+
+
+def _timed_out(live: _Live[Any], job: Job[Any]) -> HardpointError:
+    return HardpointError(
+        "SYS.1001",
+        "A message or operation timed out",
+        f"{live.request.operation} did not end in time; it was in step {job.progress.step or 'start'}",
+        remedy="find out what held that step up, or allow more with the X-API-Timeout header",
+    )
+
+
+def _internal(job: Job[Any]) -> HardpointError:
+    return HardpointError(
+        "SYS.1000",
+        "Internal error",
+        f"an unexpected error in step {job.progress.step or 'start'} of job {job.uuid}",
+        remedy="see the log of the management node for this job, and report it",
+    )

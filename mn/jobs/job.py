@@ -1,0 +1,225 @@
+"""A job as its operation sees it: steps that are journalled, undone and replayed."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid as uuids
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Generic, TypeVar, TypeVarTuple, cast, get_type_hints
+
+import msgspec
+from sqlalchemy import Connection
+
+from agentkit.errors import ErrorBody, HardpointError
+from mn.db.schema import uuid_from
+from mn.jobs.journal import Journal, StepDone, StepUndone
+
+S = TypeVar("S")
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+Boundary = Callable[[str], None]
+"""Called at every step boundary with its name, `deploy_agent:before`; tests use it to end the process
+there.
+"""
+
+
+class ReplayEnd(BaseException):
+    """A replay has come to the end of what was journalled."""
+
+
+@dataclass(slots=True)
+class JournalledStep:
+    """A step of an earlier run of the job."""
+
+    name: str
+    result: str | None
+    error: str | None
+    undone: bool
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a job is; `percent` only grows."""
+
+    step: str = ""
+    percent: int = 0
+
+
+@dataclass(slots=True)
+class _Undo:
+    position: int
+    name: str
+    run: Callable[[], Awaitable[Any]]
+
+
+@dataclass
+class Job(Generic[S]):
+    """One run of a job. What `run` does to the world goes through `step` and `transact`.
+
+    After a crash the operation's `run` is called again from the top: steps that the journal knows return (or
+    raise)
+    what they did the first time, so between steps `run` must be deterministic. A step that had begun but was
+    not
+    journalled is done again: a step is either a transaction (`transact`), or its function tolerates having
+    begun.
+    `undo` is registered before its step begins and is given the step's arguments, so it must tolerate that
+    nothing
+    was done.
+    """
+
+    uuid: str
+    services: S
+    journal: Journal
+    boundary: Boundary
+    known: dict[int, JournalledStep] = field(default_factory=dict)
+    replay_only: bool = False
+    progress: Progress = field(default_factory=Progress)
+    _position: int = 0
+    _undos: list[_Undo] = field(default_factory=list)
+
+    async def step(
+        self,
+        fn: Callable[[*Ts], Awaitable[T]],
+        *args: *Ts,
+        undo: Callable[[*Ts], Awaitable[None]] | None = None,
+    ) -> T:
+        """Run `fn(*args)` once, journal its result and return it; `undo(*args)` runs should the job
+        fail later.
+        """
+        position, name = self._begin(fn)
+        if undo is not None:
+            self._undos.append(_Undo(position, name, lambda: self._undo_step(position, name, undo, args)))
+        known = self._known(position, name)
+        if known:
+            return cast("T", _replay(known, _result_type(fn)))
+        self.boundary(f"{name}:before")
+        try:
+            result = await fn(*args)
+        except HardpointError as error:
+            await self.journal.append(StepDone(self.uuid, position, name, None, encode_error(error)))
+            raise
+        self.boundary(f"{name}:after")
+        encoded = msgspec.json.encode(result).decode()
+        await self.journal.append(StepDone(self.uuid, position, name, encoded, None))
+        self.boundary(f"{name}:journalled")
+        return result
+
+    async def transact(
+        self,
+        fn: Callable[[Connection, *Ts], T],
+        *args: *Ts,
+        undo: Callable[[Connection, *Ts], None] | None = None,
+    ) -> T:
+        """Run `fn(connection, *args)` and journal its result in the same transaction: it happens
+        exactly once.
+        """
+        position, name = self._begin(fn)
+        if undo is not None:
+            self._undos.append(_Undo(position, name, lambda: self._undo_unit(position, name, undo, args)))
+        known = self._known(position, name)
+        if known:
+            return cast("T", _replay(known, _result_type(fn)))
+        self.boundary(f"{name}:before")
+        results: list[T] = []
+
+        def unit(connection: Connection) -> str:
+            results.append(fn(connection, *args))
+            return msgspec.json.encode(results[-1]).decode()
+
+        try:
+            await self.journal.transact(StepDone(self.uuid, position, name, None, None), unit)
+        except HardpointError as error:
+            await self.journal.append(StepDone(self.uuid, position, name, None, encode_error(error)))
+            raise
+        self.boundary(f"{name}:journalled")
+        return results[-1]
+
+    def uuid_for(self, what: str) -> str:
+        """Return a new resource's uuid, the same in every run of the job."""
+        return uuid_from(hashlib.sha256(f"{self.uuid}/{what}".encode()).digest())
+
+    def task_uuid(self) -> str:
+        """Return the uuid that the next step gives to the agent's task, the same in every run of the job."""
+        return uuids.uuid5(uuids.UUID(self.uuid), str(self._position)).hex
+
+    def at(self, percent: int) -> None:
+        """Say how far the job is."""
+        self.progress.percent = max(self.progress.percent, min(percent, 100))
+
+    async def undo_all(self) -> list[HardpointError]:
+        """Undo the begun steps, last first; return what could not be undone."""
+        failures = []
+        for undo in reversed(self._undos):
+            known = self.known.get(undo.position)
+            if known and known.undone:
+                continue
+            self.progress.step = f"undo {undo.name}"
+            self.boundary(f"{undo.name}:undo")
+            try:
+                await undo.run()
+            except HardpointError as error:
+                failures.append(error)
+            self.boundary(f"{undo.name}:undone")
+        return failures
+
+    def _begin(self, fn: Callable[..., Any]) -> tuple[int, str]:
+        position, self._position = self._position, self._position + 1
+        name = getattr(fn, "__name__", type(fn).__name__).strip("_")
+        self.progress.step = name
+        return position, name
+
+    def _known(self, position: int, name: str) -> JournalledStep | None:
+        known = self.known.get(position)
+        if known is None:
+            if self.replay_only:
+                raise ReplayEnd
+            return None
+        if known.name != name:
+            raise HardpointError(
+                "SYS.1000",
+                "Job cannot be resumed",
+                f"step {position} of job {self.uuid} was {known.name} and is now {name}",
+                remedy="the operation has changed since the job began; submit it again",
+            )
+        return known
+
+    async def _undo_step(
+        self, position: int, name: str, undo: Callable[..., Awaitable[None]], args: tuple[Any, ...]
+    ) -> None:
+        await undo(*args)
+        await self.journal.append(StepUndone(self.uuid, position, name))
+
+    async def _undo_unit(
+        self, position: int, name: str, undo: Callable[..., None], args: tuple[Any, ...]
+    ) -> None:
+        await self.journal.transact(
+            StepUndone(self.uuid, position, name), lambda connection: undo(connection, *args)
+        )
+
+
+def encode_error(error: HardpointError) -> str:
+    """Return an error as the journal holds it."""
+    return msgspec.json.encode(error.to_body()).decode()
+
+
+def decode_error(encoded: str) -> HardpointError:
+    """Return the error that `encode_error` wrote."""
+    return HardpointError.from_body(msgspec.json.decode(encoded, type=ErrorBody))
+
+
+def _replay(known: JournalledStep, kind: Any) -> Any:
+    if known.error is not None:
+        raise decode_error(known.error)
+    return msgspec.json.decode(known.result or "null", type=kind)
+
+
+def _result_type(fn: Callable[..., Any]) -> Any:
+    return _return_hint(getattr(fn, "__func__", fn))
+
+
+@lru_cache(maxsize=1024)
+def _return_hint(fn: Callable[..., Any]) -> Any:
+    return get_type_hints(fn).get("return", Any)

@@ -1,0 +1,239 @@
+"""The journal: every record that waits goes to the database in one transaction."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+
+from mn.db.engine import Database
+from mn.db.schema import now_s
+from mn.jobs.tables import FINAL, JobState, job_table, lock_table, step_table
+
+
+@dataclass(slots=True)
+class NewJob:
+    """A job is accepted; with `locked` it starts at once and holds its locks."""
+
+    uuid: str
+    operation: str
+    request: str
+    digest: str
+    locks: str
+    deadline: int
+    locked: Sequence[str] | None
+
+
+@dataclass(slots=True)
+class Started:
+    """A queued job has got its locks."""
+
+    uuid: str
+    locked: Sequence[str]
+
+
+@dataclass(slots=True)
+class StepDone:
+    """A step has ended, with a result or with an error (both JSON)."""
+
+    job_uuid: str
+    position: int
+    name: str
+    result: str | None
+    error: str | None
+
+
+@dataclass(slots=True)
+class StepUndone:
+    """What a step did has been given back."""
+
+    job_uuid: str
+    position: int
+    name: str
+
+
+@dataclass(slots=True)
+class Failing:
+    """The job has failed; from here on it only undoes."""
+
+    uuid: str
+    error: str
+
+
+@dataclass(slots=True)
+class Finished:
+    """The job has ended; its locks are free."""
+
+    uuid: str
+    result: str | None
+    error: str | None
+
+
+Record = NewJob | Started | StepDone | StepUndone | Failing | Finished
+
+
+class Journal:
+    """Appends records durably, and reads them back after a crash.
+
+    A job waits for each of its records before it writes the next, so the records of one group are
+    independent.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._waiting: list[tuple[Record, asyncio.Future[None]]] = []
+        self._flusher: asyncio.Task[None] | None = None
+
+    async def append(self, record: Record) -> None:
+        """Return when the record is on disk."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((record, future))
+        if self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush())
+        await future
+
+    async def transact(
+        self, step: StepDone | StepUndone, fn: Callable[[Connection], str | None]
+    ) -> str | None:
+        """Run `fn` and record the step it makes up in one transaction; `fn` returns the step's result
+        as JSON.
+        """
+
+        def unit(connection: Connection) -> str | None:
+            result = fn(connection)
+            if isinstance(step, StepDone):
+                step.result = result
+            apply_records(connection, [step])
+            return result
+
+        return await self._db.write(unit)
+
+    async def _flush(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            try:
+                await self._db.write(apply_records, [record for record, _ in group])
+            except Exception as error:  # noqa: BLE001 - each caller gets it
+                for _, future in group:
+                    if not future.done():
+                        future.set_exception(error)
+            else:
+                for _, future in group:
+                    if not future.done():
+                        future.set_result(None)
+        self._flusher = None
+
+
+def apply_records(connection: Connection, records: Sequence[Record]) -> None:
+    """Write records with one statement a kind."""
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        for statement, row in _rows(record):
+            rows.setdefault(statement, []).append(row)
+    for name, statement in _STATEMENTS.items():
+        if name in rows:
+            connection.execute(statement, rows[name])
+
+
+_STATEMENTS: dict[str, Any] = {
+    "job": insert(job_table),
+    "unlock": delete(lock_table).where(lock_table.c.job_uuid == bindparam("b_uuid")),
+    "lock": insert(lock_table),
+    "step": insert(step_table),
+    "undone": update(step_table)
+    .where(step_table.c.job_uuid == bindparam("b_uuid"), step_table.c.position == bindparam("b_position"))
+    .values(undone=True),
+    "state": update(job_table)
+    .where(job_table.c.uuid == bindparam("b_uuid"))
+    .values(state=bindparam("b_state")),
+    "failing": update(job_table)
+    .where(job_table.c.uuid == bindparam("b_uuid"))
+    .values(state=JobState.UNDOING, error=bindparam("b_error")),
+    "finish": update(job_table)
+    .where(job_table.c.uuid == bindparam("b_uuid"))
+    .values(
+        state=bindparam("b_state"),
+        result=bindparam("b_result"),
+        error=bindparam("b_error"),
+        finish_date=bindparam("b_date"),
+    ),
+}
+
+
+def _rows(record: Record) -> list[tuple[str, dict[str, Any]]]:
+    match record:
+        case NewJob():
+            state = JobState.QUEUED if record.locked is None else JobState.RUNNING
+            job = {
+                "uuid": record.uuid,
+                "operation": record.operation,
+                "request": record.request,
+                "digest": record.digest,
+                "locks": record.locks,
+                "state": state,
+                "deadline": record.deadline,
+                "create_date": now_s(),
+            }
+            return [("job", job), *_locks(record.uuid, record.locked or ())]
+        case Started():
+            running = {"b_uuid": record.uuid, "b_state": JobState.RUNNING}
+            return [("state", running), *_locks(record.uuid, record.locked)]
+        case StepDone():
+            step = {
+                "job_uuid": record.job_uuid,
+                "position": record.position,
+                "name": record.name,
+                "result": record.result,
+                "error": record.error,
+                "undone": False,
+            }
+            return [("step", step)]
+        case StepUndone():
+            return [("undone", {"b_uuid": record.job_uuid, "b_position": record.position})]
+        case Failing():
+            return [("failing", {"b_uuid": record.uuid, "b_error": record.error})]
+        case Finished():
+            end = {
+                "b_uuid": record.uuid,
+                "b_state": JobState.SUCCEEDED if record.error is None else JobState.FAILED,
+                "b_result": record.result,
+                "b_error": record.error,
+                "b_date": now_s(),
+            }
+            return [("finish", end), ("unlock", {"b_uuid": record.uuid})]
+
+
+def _locks(uuid: str, resources: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:
+    return [("lock", {"resource": resource, "job_uuid": uuid}) for resource in resources]
+
+
+def read_job(connection: Connection, uuid: str) -> Row[Any] | None:
+    """Return the row of a job, None when there is none (or no more)."""
+    return connection.execute(select(job_table).where(job_table.c.uuid == uuid)).first()
+
+
+def read_unfinished(connection: Connection) -> Sequence[Row[Any]]:
+    """Return the jobs to resume: those that hold locks first, then in the order they came."""
+    queued_last = job_table.c.state == JobState.QUEUED
+    query = select(job_table).where(job_table.c.finish_date.is_(None)).order_by(queued_last, job_table.c.seq)
+    return connection.execute(query).all()
+
+
+def read_steps(connection: Connection, uuid: str) -> Sequence[Row[Any]]:
+    """Return the journalled steps of a job in their order."""
+    query = select(step_table).where(step_table.c.job_uuid == uuid).order_by(step_table.c.position)
+    return connection.execute(query).all()
+
+
+def forget_locks(connection: Connection) -> None:
+    """Drop all held locks: they belonged to a process that is gone, and resumed jobs take theirs again."""
+    connection.execute(delete(lock_table))
+
+
+def purge_finished(connection: Connection, before_s: int) -> int:
+    """Delete the jobs that ended before a moment; return how many."""
+    query = delete(job_table).where(job_table.c.finish_date < before_s, job_table.c.state.in_(FINAL))
+    return connection.execute(query).rowcount
