@@ -1,0 +1,128 @@
+"""Devices keep their identity: what a host shows is matched to the rows by evidence, the address
+comes last.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Column, Connection, Integer, String, Table, insert, select, update
+
+from kvmagent.protocol import Evidence
+from mn.db.schema import Instant, metadata, now_s, uuid_column, uuid_from
+
+address_table = Table(
+    "device_address",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    uuid_column("device_uuid", nullable=False, index=True, comment="UUID of the device"),
+    Column("address", String(255), nullable=False, comment="where the device was seen"),
+    Column("since", Instant, nullable=False, comment="when it was first seen there"),
+    Column("until", Instant, comment="when it was seen to be gone from there, null while it is there"),
+)
+"""Where devices have been seen: an address is an observation, with a history."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A device that has a row; `address` is where it was last seen, None when it is not on the host now."""
+
+    uuid: str
+    address: str | None
+    identity: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A device that the host shows now."""
+
+    address: str
+    identity: tuple[tuple[str, str], ...]
+
+
+@dataclass
+class Matches:
+    """Which row each seen device is; `new` are none of the rows, `gone` rows are not seen."""
+
+    same: list[tuple[Known, Seen]] = field(default_factory=list)
+    new: list[Seen] = field(default_factory=list)
+    gone: list[Known] = field(default_factory=list)
+
+
+def identity_of(evidence: Iterable[Evidence]) -> tuple[tuple[str, str], ...]:
+    """Return evidence as rows hold it."""
+    return tuple((item.kind, item.value) for item in evidence)
+
+
+def match(known: Sequence[Known], seen: Sequence[Seen], kinds: Sequence[str]) -> Matches:
+    """Match rows and seen devices by evidence, the strongest of `kinds` first.
+
+    Two that share evidence of one kind are the same device unless stronger evidence, which both have,
+    differs. Where
+    several share it, those at the same address go together first, then in the order of their addresses.
+    """
+    matches = Matches()
+    known_left, seen_left = list(known), list(seen)
+    for rank, kind in enumerate(kinds):
+        for same_address in (True, False):
+            for candidate in sorted(seen_left, key=lambda s: s.address):
+                row = _counterpart(candidate, known_left, kind, kinds[:rank], same_address=same_address)
+                if row is not None:
+                    matches.same.append((row, candidate))
+                    known_left.remove(row)
+                    seen_left.remove(candidate)
+    matches.new, matches.gone = seen_left, known_left
+    return matches
+
+
+def _counterpart(
+    seen: Seen, rows: list[Known], kind: str, stronger: Sequence[str], *, same_address: bool
+) -> Known | None:
+    wanted = dict(seen.identity)
+    if kind not in wanted:
+        return None
+    for row in sorted(rows, key=lambda r: (r.address is None, r.address or "")):
+        has = dict(row.identity)
+        if has.get(kind) != wanted[kind] or (same_address and row.address != seen.address):
+            continue
+        if any(has[k] != wanted[k] for k in stronger if k in has and k in wanted):
+            continue
+        return row
+    return None
+
+
+def device_uuid(host_uuid: str, seen: Seen, taken: set[str]) -> str:
+    """Return the uuid of a new row: the same for the same device on the same host, should its row
+    have been deleted.
+    """
+    base = f"{host_uuid}/{seen.identity or seen.address}"
+    attempt = 0
+    while (uuid := uuid_from(hashlib.sha256(f"{base}/{attempt}".encode()).digest())) in taken:
+        attempt += 1
+    return uuid
+
+
+def note_addresses(connection: Connection, addresses: dict[str, str | None]) -> None:
+    """Write where devices are now (None: nowhere), by uuid; what is unchanged stays as it is."""
+    if not addresses:
+        return
+    table = address_table
+    query = select(table.c.device_uuid, table.c.address).where(
+        table.c.until.is_(None), table.c.device_uuid.in_(addresses)
+    )
+    current = {row.device_uuid: row.address for row in connection.execute(query)}
+    now = now_s()
+    changed = [u for u, address in addresses.items() if u in current and current[u] != address]
+    if changed:
+        where = table.c.until.is_(None) & table.c.device_uuid.in_(changed)
+        connection.execute(update(table).where(where).values(until=now))
+    fresh: list[dict[str, Any]] = [
+        {"device_uuid": u, "address": address, "since": now}
+        for u, address in addresses.items()
+        if address is not None and current.get(u) != address
+    ]
+    if fresh:
+        connection.execute(insert(table), fresh)

@@ -1,0 +1,182 @@
+"""The fleet's certificate authority: short-lived certificates for the management node and its agents."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from agentkit.errors import HardpointError
+
+CA_DAYS = 3650
+LEAF_DAYS = 90
+RENEW_BEFORE_DAYS = 30
+_BACKDATE = timedelta(hours=1)
+"""Certificates begin this long ago, so that a host whose clock is a little behind takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyPair:
+    """Paths of a certificate, its key and the CA that signed it (PEM)."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+class CertificateAuthority:
+    """Signs the fleet's certificates; its key stays in `directory`, mode 0600."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.ca_path = directory / "ca.pem"
+        key_path = directory / "ca.key"
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not (self.ca_path.exists() and key_path.exists()):
+                _make_ca(self.ca_path, key_path)
+            self._certificate = x509.load_pem_x509_certificate(self.ca_path.read_bytes())
+            key = serialization.load_pem_private_key(key_path.read_bytes(), None)
+        except (OSError, ValueError) as error:
+            raise HardpointError(
+                "SYS.1000",
+                "Certificate authority cannot be used",
+                f"the certificate authority in {directory} cannot be read or made: {error}",
+                remedy="restore the folder from your backup, and run as the user that owns it",
+            ) from error
+        assert isinstance(key, ec.EllipticCurvePrivateKey)  # noqa: S101 - made by _make_ca
+        self._key = key
+
+    def client(self) -> KeyPair:
+        """Return the management node's own key pair, made or renewed when need be."""
+        return self._ensure(self._directory, "mn", "hardpoint-mn", [], ExtendedKeyUsageOID.CLIENT_AUTH)
+
+    def server(self, directory: Path, host_uuid: str, address: str) -> KeyPair:
+        """Return an agent's key pair in `directory`, made or renewed when need be."""
+        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(f"hardpoint:host:{host_uuid}")]
+        try:
+            names.append(x509.IPAddress(ipaddress.ip_address(address)))
+        except ValueError:
+            names.append(x509.DNSName(address))
+        return self._ensure(
+            directory, "agent", f"hardpoint-agent-{host_uuid}", names, ExtendedKeyUsageOID.SERVER_AUTH
+        )
+
+    def _ensure(
+        self,
+        directory: Path,
+        stem: str,
+        common_name: str,
+        names: list[x509.GeneralName],
+        usage: x509.ObjectIdentifier,
+    ) -> KeyPair:
+        pair = KeyPair(directory / f"{stem}.pem", directory / f"{stem}.key", directory / "ca.pem")
+        if not _is_fresh(pair, self._certificate):
+            key = ec.generate_private_key(ec.SECP256R1())
+            certificate = self._sign(key.public_key(), common_name, names, usage)
+            write_private(pair.key, _key_pem(key))
+            write_private(pair.certificate, certificate.public_bytes(serialization.Encoding.PEM))
+            if pair.ca != self.ca_path:
+                write_private(pair.ca, self.ca_path.read_bytes())
+        return pair
+
+    def _sign(
+        self,
+        key: ec.EllipticCurvePublicKey,
+        common_name: str,
+        names: list[x509.GeneralName],
+        usage: x509.ObjectIdentifier,
+    ) -> x509.Certificate:
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_name(common_name))
+            .issuer_name(self._certificate.subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - _BACKDATE)
+            .not_valid_after(now + timedelta(days=LEAF_DAYS))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
+        )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        return builder.sign(self._key, hashes.SHA256())
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file of mode 0600, whole or not at all."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(descriptor)
+    fresh.replace(path)
+
+
+def _is_fresh(pair: KeyPair, ca: x509.Certificate) -> bool:
+    try:
+        certificate = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
+        same_ca = x509.load_pem_x509_certificate(pair.ca.read_bytes()) == ca
+    except (OSError, ValueError):
+        return False
+    left = certificate.not_valid_after_utc - datetime.now(UTC)
+    return same_ca and pair.key.exists() and left > timedelta(days=RENEW_BEFORE_DAYS)
+
+
+def _make_ca(path: Path, key_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.now(UTC)
+    name = _name("Hardpoint fleet CA")
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATE)
+        .not_valid_after(now + timedelta(days=CA_DAYS))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_ca_usage(), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    write_private(key_path, _key_pem(key))
+    write_private(path, certificate.public_bytes(serialization.Encoding.PEM))
+
+
+def _ca_usage() -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        crl_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )

@@ -1,0 +1,163 @@
+"""Calls to an agent: HTTPS with both certificates, tasks that are sent until they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import aiohttp
+import msgspec
+
+from agentkit.errors import ErrorBody, HardpointError
+from agentkit.wire import LEASE_TICK_S, Command, Event, Hello, TaskReport, TaskState
+
+R = TypeVar("R")
+
+CONNECT_TIMEOUT_S = 5.0
+HELLO_TIMEOUT_S = 5.0
+TASK_WAIT_S = 20.0
+LEASE_TIMEOUT_S = 4 * LEASE_TICK_S
+"""An agent that says nothing for so long is lost."""
+UNREACHABLE_AFTER_S = 30.0
+"""A task's agent may be away for so long before the task is given up."""
+RETRY_FIRST_S, RETRY_MOST_S = 0.1, 2.0
+KEEP_ALIVE_S = 90.0
+EVENT_LINE_MAX_BYTES = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a host's agent listens."""
+
+    host_uuid: str
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        address = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{address}:{self.port}"
+
+
+class AgentClient:
+    """Talks to all agents over one pool of kept connections."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        connector = aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=KEEP_ALIVE_S)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
+            read_bufsize=64 * 1024,
+            max_line_size=EVENT_LINE_MAX_BYTES,
+        )
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._session.close()
+
+    async def hello(self, endpoint: Endpoint) -> Hello:
+        """Return who answers. Raises HardpointError (HOST.1003) when nobody does."""
+        try:
+            async with (
+                asyncio.timeout(HELLO_TIMEOUT_S),
+                self._session.get(f"https://{endpoint}/v1/hello") as response,
+            ):
+                return msgspec.json.decode(await _body(response), type=Hello)
+        except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
+            raise unreachable(endpoint, error) from error
+
+    async def call(self, endpoint: Endpoint, command: Command[R], task_uuid: str) -> R:
+        """Have the agent do `command` as task `task_uuid` and return its reply.
+
+        The task is sent again while the agent is away; it happens once all the same. Raises the agent's
+        HardpointError, or HOST.1003 when the agent stays away.
+        """
+        body = msgspec.json.encode(command)
+        last_heard, pause = time.monotonic(), RETRY_FIRST_S
+        while True:
+            try:
+                report = await self._post(endpoint, task_uuid, body)
+            except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
+                if time.monotonic() - last_heard > UNREACHABLE_AFTER_S:
+                    raise unreachable(endpoint, error) from error
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, RETRY_MOST_S)
+                continue
+            last_heard, pause = time.monotonic(), RETRY_FIRST_S
+            if report.state is TaskState.SUCCEEDED:
+                return msgspec.convert(report.result, command.reply_type())
+            if report.state is TaskState.FAILED:
+                raise _task_error(endpoint, report)
+
+    async def acknowledge(self, endpoint: Endpoint, task_uuid: str) -> None:
+        """Tell the agent that a task's result has arrived; a failure is of no matter, results expire."""
+        try:
+            async with (
+                asyncio.timeout(HELLO_TIMEOUT_S),
+                self._session.delete(f"https://{endpoint}/v1/tasks/{task_uuid}"),
+            ):
+                pass
+        except (aiohttp.ClientError, TimeoutError, OSError):
+            return
+
+    async def events(
+        self, endpoint: Endpoint, instance: str | None, since: int | None
+    ) -> AsyncIterator[Event]:
+        """Yield the agent's events after `since`, without end.
+
+        Raises HardpointError (HOST.1003) when the stream breaks or is silent for longer than the lease.
+        """
+        parameters = {} if instance is None or since is None else {"instance": instance, "since": str(since)}
+        try:
+            async with self._session.get(f"https://{endpoint}/v1/events", params=parameters) as response:
+                if response.status != 200:
+                    await _body(response)
+                while True:
+                    async with asyncio.timeout(LEASE_TIMEOUT_S):
+                        line = await response.content.readline()
+                    if not line:
+                        raise unreachable(endpoint, ConnectionResetError("the event stream ended"))
+                    yield msgspec.json.decode(line, type=Event)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise unreachable(endpoint, error) from error
+
+    async def _post(self, endpoint: Endpoint, task_uuid: str, body: bytes) -> TaskReport:
+        url = f"https://{endpoint}/v1/tasks/{task_uuid}"
+        async with (
+            asyncio.timeout(TASK_WAIT_S + CONNECT_TIMEOUT_S),
+            self._session.post(url, params={"wait": str(TASK_WAIT_S)}, data=body) as response,
+        ):
+            return msgspec.json.decode(await _body(response), type=TaskReport)
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    raw = await response.read()
+    if response.status < 400:
+        return raw
+    if response.status == 503:
+        raise ConnectionResetError("the agent is stopping")
+    raise HardpointError.from_body(msgspec.json.decode(raw, type=ErrorBody))
+
+
+def _task_error(endpoint: Endpoint, report: TaskReport) -> HardpointError:
+    if report.error is not None:
+        return HardpointError.from_body(report.error)
+    return HardpointError(
+        "SYS.1000", "Internal error", f"agent {endpoint}: task {report.uuid} failed, saying nothing"
+    )
+
+
+def unreachable(endpoint: Endpoint, error: BaseException) -> HardpointError:
+    """Return the error of an agent that does not answer."""
+    reason = str(error) or type(error).__name__
+    if isinstance(error, TimeoutError):
+        reason = "it does not answer"
+    return HardpointError(
+        "HOST.1003",
+        "Connection error",
+        f"the agent at {endpoint} cannot be reached: {reason}",
+        remedy="check that the host is up, that its agent runs (kvmagent) and that no firewall is between",
+    )

@@ -1,0 +1,94 @@
+"""The fleet: a link to every host, calls to agents, deployment."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TypeVar
+
+from agentkit.errors import HardpointError
+from agentkit.wire import Command
+from mn.fleet.client import AgentClient, Endpoint
+from mn.fleet.deploy import Deployer, Target
+from mn.fleet.link import HostLink, Observer, Revive
+from mn.fleet.ssh import SshPool
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+
+class Fleet:
+    """What the management node does with hosts. `fleet_uuid` is what agents know their owner by."""
+
+    def __init__(self, fleet_uuid: str, client: AgentClient, deployers: list[Deployer], ssh: SshPool) -> None:
+        self.fleet_uuid = fleet_uuid
+        self.ssh = ssh
+        self._client = client
+        self._deployers = deployers
+        self._links: dict[str, HostLink] = {}
+        self._acknowledgements: set[asyncio.Task[None]] = set()
+        self._observer: Observer | None = None
+
+    def observe(self, observer: Observer) -> None:
+        """Say who is told what links see; to be called before `track`."""
+        self._observer = observer
+
+    async def deploy(self, target: Target) -> Endpoint:
+        """Install and start the agent of a host; done before, it is found in place.
+
+        Returns where it listens.
+        """
+        return await self._deployer(target).deploy(target)
+
+    async def undeploy(self, target: Target) -> None:
+        """Stop and remove the agent of a host; nothing happens when there is none."""
+        await self._deployer(target).undeploy(target)
+
+    async def call(self, endpoint: Endpoint, command: Command[R], task_uuid: str) -> R:
+        """Have an agent do something once; see `AgentClient.call`."""
+        return await self._client.call(endpoint, command, task_uuid)
+
+    def acknowledge(self, endpoint: Endpoint, task_uuid: str) -> None:
+        """Let the agent forget a task whose result is safe here."""
+        task = asyncio.create_task(self._client.acknowledge(endpoint, task_uuid))
+        self._acknowledgements.add(task)
+        task.add_done_callback(self._acknowledgements.discard)
+
+    def track(self, target: Target, endpoint: Endpoint, inventory_hash: str) -> None:
+        """Keep a link to a host from now on; a host that is tracked already keeps its link."""
+        if target.host_uuid in self._links or self._observer is None:
+            return
+        link = HostLink(self._client, endpoint, inventory_hash, self._observer, self._reviver(target))
+        self._links[target.host_uuid] = link
+        link.start()
+
+    async def untrack(self, host_uuid: str) -> None:
+        """End the link to a host."""
+        link = self._links.pop(host_uuid, None)
+        if link:
+            await link.stop()
+
+    async def stop(self) -> None:
+        """End all links and connections; agents go on."""
+        await asyncio.gather(*(link.stop() for link in self._links.values()))
+        self._links.clear()
+        await self.ssh.close()
+        await self._client.close()
+
+    def _deployer(self, target: Target) -> Deployer:
+        for deployer in self._deployers:
+            if deployer.serves(target):
+                return deployer
+        raise HardpointError(
+            "SYS.1014",
+            "Not supported",
+            f"no agent can be deployed to {target.address}: this version deploys to its own machine only",
+            remedy="add a loopback address of this machine with local_agents on, as `hardpoint up` does",
+        )
+
+    def _reviver(self, target: Target) -> Revive:
+        async def revive() -> Endpoint | None:
+            return await self._deployer(target).revive(target)
+
+        return revive

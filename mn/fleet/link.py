@@ -1,0 +1,152 @@
+"""The link to one host: follows its event stream, says when it is lost and found, keeps its inventory
+true.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Protocol, cast
+
+import msgspec
+
+from agentkit.errors import HardpointError
+from agentkit.wire import Event, EventKind, Hello
+from kvmagent.protocol import DeviceEvent, Inventory, TakeInventory
+from mn.db.schema import new_uuid
+from mn.fleet.client import AgentClient, Endpoint
+
+log = logging.getLogger(__name__)
+
+RECONNECT_FIRST_S, RECONNECT_MOST_S = 0.2, 5.0
+
+Revive = Callable[[], Awaitable[Endpoint | None]]
+"""Starts a dead agent when that is in our hands; returns where it listens now, None when it is not."""
+
+
+class Observer(Protocol):
+    """Who is told what a link sees. Calls for one host come one after the other."""
+
+    async def connected(self, host_uuid: str) -> None:
+        """The host answers and its inventory is known."""
+
+    async def lost(self, host_uuid: str, reason: HardpointError) -> None:
+        """The host does not answer."""
+
+    async def inventory(self, host_uuid: str, inventory: Inventory) -> None:
+        """The host's inventory, whole."""
+
+    async def device(self, host_uuid: str, event: DeviceEvent) -> None:
+        """One device has come, gone or changed."""
+
+    async def moved(self, host_uuid: str, endpoint: Endpoint) -> None:
+        """The agent listens elsewhere now."""
+
+
+class HostLink:
+    """Follows one host until it is stopped."""
+
+    def __init__(
+        self,
+        client: AgentClient,
+        endpoint: Endpoint,
+        inventory_hash: str,
+        observer: Observer,
+        revive: Revive,
+    ) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._hash = inventory_hash
+        self._observer = observer
+        self._revive = revive
+        self._instance: str | None = None
+        self._since: int | None = None
+        self._connected: bool | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to follow the host."""
+        self._task = asyncio.create_task(self._follow(), name=f"link {self._endpoint.host_uuid}")
+
+    async def stop(self) -> None:
+        """Stop following; the host's status stays as it is."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        pause = RECONNECT_FIRST_S
+        while True:
+            try:
+                await self._listen()
+            except HardpointError as error:
+                if self._connected:
+                    pause = RECONNECT_FIRST_S
+                await self._lose(error)
+            except Exception:
+                log.exception("link failed unexpectedly", extra={"host": self._endpoint.host_uuid})
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RECONNECT_MOST_S)
+
+    async def _listen(self) -> None:
+        events = cast(
+            "AsyncGenerator[Event, None]",
+            self._client.events(self._endpoint, self._instance, self._since),
+        )
+        async with contextlib.aclosing(events):
+            first = True
+            async for event in events:
+                if first or event.kind is EventKind.RESET:
+                    await self._meet()
+                    first = False
+                if event.kind is EventKind.DEVICE:
+                    device = msgspec.convert(event.data, DeviceEvent)
+                    await self._observer.device(self._endpoint.host_uuid, device)
+                    self._hash = device.inventory_hash
+                self._instance, self._since = event.instance, event.seq
+
+    async def _meet(self) -> None:
+        """Make sure of who answers and that the inventory is the known one."""
+        hello = await self._client.hello(self._endpoint)
+        self._check(hello)
+        if hello.inventory_hash != self._hash:
+            task_uuid = new_uuid()
+            reply = await self._client.call(self._endpoint, TakeInventory(), task_uuid)
+            await self._observer.inventory(self._endpoint.host_uuid, reply.inventory)
+            self._hash = reply.inventory.hash
+            await self._client.acknowledge(self._endpoint, task_uuid)
+        if self._connected is not True:
+            log.info("host connected", extra={"host": self._endpoint.host_uuid, "agent": str(self._endpoint)})
+            await self._observer.connected(self._endpoint.host_uuid)
+            self._connected = True
+
+    def _check(self, hello: Hello) -> None:
+        if hello.host_uuid != self._endpoint.host_uuid:
+            raise HardpointError(
+                "HOST.1003",
+                "Connection error",
+                f"the agent at {self._endpoint} is the one of host {hello.host_uuid or '(none)'}, "
+                f"not of {self._endpoint.host_uuid}",
+                remedy="check the host's address; delete and add the host when it has been installed anew",
+            )
+
+    async def _lose(self, error: HardpointError) -> None:
+        if self._connected is not False:
+            log.warning(
+                "host lost",
+                extra={"host": self._endpoint.host_uuid, "code": error.code, "reason": error.details},
+            )
+            await self._observer.lost(self._endpoint.host_uuid, error)
+            self._connected = False
+        try:
+            endpoint = await self._revive()
+        except HardpointError as failure:
+            log.warning(
+                "agent cannot be started", extra={"host": self._endpoint.host_uuid, "reason": failure.details}
+            )
+            return
+        if endpoint and endpoint != self._endpoint:
+            self._endpoint = endpoint
+            await self._observer.moved(endpoint.host_uuid, endpoint)

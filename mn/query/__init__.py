@@ -1,0 +1,1 @@
+"""The query language: parse, plan, SQL. Knows tables, no facility."""

@@ -1,0 +1,38 @@
+"""How replies look: JSON bodies, and errors in the manual's form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from agentkit.errors import HardpointError
+
+JSON = "application/json"
+
+
+def error_code(error: HardpointError) -> dict[str, Any]:
+    """Return an error as the API's ErrorCode; `details` ends with what to do."""
+    details = error.details
+    if error.remedy:
+        details = f"{details}; {error.remedy}"
+    code: dict[str, Any] = {"code": error.code, "description": error.summary, "details": details}
+    if error.cause:
+        code["cause"] = error_code(error.cause)
+    return code
+
+
+def reply(body: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Return a JSON response."""
+    return raw_reply(msgspec.json.encode(body), status, headers)
+
+
+def raw_reply(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Return a response whose body is JSON already."""
+    return web.Response(body=body, status=status, headers=headers, content_type=JSON, charset="utf-8")
+
+
+def error_reply(error: HardpointError, status: int, headers: dict[str, str] | None = None) -> web.Response:
+    """Return the response of an error."""
+    return reply({"error": error_code(error)}, status, headers)

@@ -1,0 +1,189 @@
+"""What an operation is: one class that declares its path, parameters, reply, locks and work.
+
+A subclass registers itself. Its fields are its parameters (snake case here, the manual's camel case outside):
+
+    class CreateZone(Create, path="/zones", reply=ZONE):
+        '''Create a zone (manual 4.1.1).'''
+        name: Name
+
+        async def run(self, job: Job) -> Reply: ...
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+
+import msgspec
+
+from mn.query.resource import Resource
+from mn.rest.services import Call, Job
+from mn.rest.types import ResourceUuid, Tags
+
+Reply = Mapping[str, Any]
+"""The body of a reply; a `msgspec.Raw` value is JSON already."""
+
+DEFAULT_TIMEOUT_S = 1800.0
+
+
+class Kind(Enum):
+    """How an operation is called: a name, its verb, and whether it is a job."""
+
+    CREATE = ("create", "POST", True)
+    ACTION = ("action", "PUT", True)
+    SYNC_ACTION = ("synchronous action", "PUT", False)
+    DELETE = ("delete", "DELETE", True)
+    SYNC_DELETE = ("synchronous delete", "DELETE", False)
+    GET = ("get", "GET", False)
+    QUERY = ("query", "GET", False)
+
+    @property
+    def method(self) -> str:
+        """The HTTP verb."""
+        return self.value[1]
+
+    @property
+    def is_job(self) -> bool:
+        """Whether the answer is 202 and a job."""
+        return self.value[2]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What the class statement of an operation declares."""
+
+    name: str
+    kind: Kind
+    paths: tuple[str, ...]
+    wrappers: tuple[str, ...]
+    """Names of the body's field that holds the parameters; the first is the documented one.
+
+    Empty: no body.
+    """
+    reply: Resource | None
+    needs_session: bool
+    timeout_s: float
+
+
+registry: dict[str, type[Operation]] = {}
+"""All operations by name."""
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(msgspec.field,))
+class _OperationMeta(msgspec.StructMeta):
+    def __new__(  # noqa: PYI034 - a metaclass makes classes, not itself
+        mcls,
+        name: str,
+        bases: tuple[type, ...],
+        namespace: dict[str, Any],
+        *,
+        path: str | tuple[str, ...] | None = None,
+        reply: Resource | None = None,
+        also_called: tuple[str, ...] = (),
+        session: bool = True,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        **struct: Any,
+    ) -> _OperationMeta:
+        cls = super().__new__(mcls, name, bases, namespace, kw_only=True, rename="camel", **struct)
+        if path is not None:
+            paths = (path,) if isinstance(path, str) else path
+            kind: Kind = cls.kind  # type: ignore[attr-defined]
+            wrappers = _wrappers(name, kind, also_called)
+            cls.spec = Spec(name, kind, paths, wrappers, reply, session, timeout_s)  # type: ignore[attr-defined]
+            if name in registry:
+                raise TypeError(
+                    f"operation {name} is defined twice: {registry[name].__module__}, {cls.__module__}"
+                )
+            registry[name] = cls  # type: ignore[assignment]
+        return cls
+
+    if TYPE_CHECKING:  # the keywords as class statements may use them
+
+        def __init__(cls, *args: Any, **kwargs: Any) -> None: ...  # noqa: N805
+
+
+def _wrappers(name: str, kind: Kind, also_called: tuple[str, ...]) -> tuple[str, ...]:
+    if kind is Kind.CREATE:
+        return ("params",)
+    if kind.method == "PUT":
+        return (re.sub("^[A-Z]", lambda m: m[0].lower(), name), *also_called)
+    return ()
+
+
+class Operation(msgspec.Struct, metaclass=_OperationMeta):
+    """Base of all operations. Every one takes tags."""
+
+    kind: ClassVar[Kind]
+    spec: ClassVar[Spec]
+
+    system_tags: Tags = msgspec.field(default_factory=list)
+    user_tags: Tags = msgspec.field(default_factory=list)
+
+    def check(self) -> None:
+        """Refuse what the parameters alone show to be wrong (HardpointError SYS.1007), beyond their types."""
+
+
+class JobOperation(Operation):
+    """An operation that is a job."""
+
+    def locks(self) -> tuple[str, ...]:
+        """Return the names of what the job needs for itself, `host/<uuid>`."""
+        return ()
+
+    async def run(self, job: Job) -> Reply:
+        """Do the work; what changes the world goes through the job's steps."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class Create(JobOperation):
+    """POST: create a resource. The caller may choose its uuid."""
+
+    kind = Kind.CREATE
+    resource_uuid: ResourceUuid | None = None
+
+
+class Action(JobOperation):
+    """PUT: change a resource."""
+
+    kind = Kind.ACTION
+
+
+class Delete(JobOperation):
+    """DELETE: remove a resource."""
+
+    kind = Kind.DELETE
+
+
+class SyncOperation(Operation):
+    """An operation that is answered at once."""
+
+    async def answer(self, call: Call) -> Reply:
+        """Return the reply."""
+        raise NotImplementedError(type(self).__name__)
+
+
+class SyncAction(SyncOperation):
+    """PUT, answered at once."""
+
+    kind = Kind.SYNC_ACTION
+
+
+class SyncDelete(SyncOperation):
+    """DELETE, answered at once."""
+
+    kind = Kind.SYNC_DELETE
+
+
+class Get(SyncOperation):
+    """GET with parameters in the query string."""
+
+    kind = Kind.GET
+
+
+class Query(Operation):
+    """GET of a resource by the query language; `reply` is the resource. Its first path is the list's."""
+
+    kind = Kind.QUERY

@@ -1,0 +1,37 @@
+"""What an operation has at hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from mn.db.engine import Database
+from mn.db.vault import Vault
+from mn.fleet.fleet import Fleet
+from mn.jobs import job as jobs
+from mn.rest.sessions import Sessions
+from mn.settings import Settings
+
+
+@dataclass
+class Services:
+    """The parts of the management node that operations use; wired in `mn.app`."""
+
+    settings: Settings
+    db: Database
+    vault: Vault
+    sessions: Sessions
+    fleet: Fleet
+
+
+Job: TypeAlias = jobs.Job[Services]
+
+
+@dataclass
+class Call:
+    """A request that is answered at once. What is put into `headers` goes out with the answer."""
+
+    services: Services
+    session_uuid: str | None
+    account_uuid: str | None
+    headers: dict[str, str] = field(default_factory=dict)

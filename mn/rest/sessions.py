@@ -1,0 +1,144 @@
+"""Sessions: slide with every call, are capped per account, survive a restart; only their digest is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+
+from sqlalchemy import Column, Connection, String, Table, bindparam, delete, func, insert, select, update
+
+from agentkit.errors import Blame, HardpointError
+from mn.db.engine import Database
+from mn.db.schema import Instant, metadata, new_uuid, now_s, private, uuid_column
+
+log = logging.getLogger(__name__)
+
+SESSION_TIMEOUT_S = 7200
+SESSIONS_PER_ACCOUNT = 500
+SLIDE_GRANULARITY_S = 60
+"""A session's new end is written when it has moved by this much."""
+
+session_table = Table(
+    "session",
+    metadata,
+    private("digest", String(64), primary_key=True),
+    uuid_column("account_uuid", nullable=False, index=True),
+    Column("expire_date", Instant, nullable=False, index=True),
+    Column("create_date", Instant, nullable=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A live session. `uuid` is the bearer's secret; times in seconds since 1970."""
+
+    uuid: str
+    account_uuid: str
+    create_date: int
+    expire_date: int
+
+
+class Sessions:
+    """Opens, checks and ends sessions."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._cache: dict[str, Session] = {}
+
+    async def open(self, account_uuid: str) -> Session:
+        """Return a new session. Raises HardpointError (ID.1006) when the account has too many."""
+        now = now_s()
+        session = Session(new_uuid(), account_uuid, now, now + SESSION_TIMEOUT_S)
+        await self._db.write(_insert, session)
+        self._cache[session.uuid] = session
+        return session
+
+    async def check(self, uuid: str, *, slide: bool = True) -> Session:
+        """Return a live session and move its end. Raises HardpointError (ID.1001) when there is none."""
+        now = now_s()
+        session = self._cache.get(uuid) or await self._db.read(_load, uuid)
+        if session is None or session.expire_date <= now:
+            self._cache.pop(uuid, None)
+            raise HardpointError(
+                "ID.1001",
+                "Invalid session",
+                "the session does not exist or has expired",
+                remedy="log in again and use the new session's uuid",
+                blame=Blame.CALLER,
+            )
+        end = now + SESSION_TIMEOUT_S
+        if slide and end - session.expire_date >= SLIDE_GRANULARITY_S:
+            session = Session(uuid, session.account_uuid, session.create_date, end)
+            await self._db.write(_slide, uuid, end)
+        self._cache[uuid] = session
+        return session
+
+    async def close(self, uuid: str) -> None:
+        """End a session; nothing happens when there is none."""
+        self._cache.pop(uuid, None)
+        await self._db.write(_delete, uuid)
+
+    async def close_account(self, account_uuid: str) -> None:
+        """End all sessions of an account."""
+        self._cache = {u: s for u, s in self._cache.items() if s.account_uuid != account_uuid}
+        await self._db.write(_delete_account, account_uuid)
+
+    async def purge(self) -> None:
+        """Forget expired sessions."""
+        now = now_s()
+        self._cache = {u: s for u, s in self._cache.items() if s.expire_date > now}
+        await self._db.write(_purge, now)
+
+
+def _digest(uuid: str) -> str:
+    return hashlib.sha256(uuid.encode()).hexdigest()
+
+
+_COUNT = select(func.count()).where(
+    session_table.c.account_uuid == bindparam("account"), session_table.c.expire_date > bindparam("now")
+)
+
+
+def _insert(connection: Connection, session: Session) -> None:
+    count = connection.execute(
+        _COUNT, {"account": session.account_uuid, "now": session.create_date}
+    ).scalar_one()
+    if count >= SESSIONS_PER_ACCOUNT:
+        raise HardpointError(
+            "ID.1006",
+            "Too many sessions",
+            f"the account has {count} live sessions, the most that are allowed",
+            remedy="log out of sessions that are not used, or wait until they expire",
+            blame=Blame.CALLER,
+        )
+    row = {
+        "digest": _digest(session.uuid),
+        "account_uuid": session.account_uuid,
+        "expire_date": session.expire_date,
+        "create_date": session.create_date,
+    }
+    connection.execute(insert(session_table), row)
+
+
+def _load(connection: Connection, uuid: str) -> Session | None:
+    query = select(session_table).where(session_table.c.digest == _digest(uuid))
+    row = connection.execute(query).first()
+    return Session(uuid, row.account_uuid, row.create_date, row.expire_date) if row else None
+
+
+def _slide(connection: Connection, uuid: str, end: int) -> None:
+    query = update(session_table).where(session_table.c.digest == _digest(uuid)).values(expire_date=end)
+    connection.execute(query)
+
+
+def _delete(connection: Connection, uuid: str) -> None:
+    connection.execute(delete(session_table).where(session_table.c.digest == _digest(uuid)))
+
+
+def _delete_account(connection: Connection, account_uuid: str) -> None:
+    connection.execute(delete(session_table).where(session_table.c.account_uuid == account_uuid))
+
+
+def _purge(connection: Connection, now: int) -> None:
+    connection.execute(delete(session_table).where(session_table.c.expire_date <= now))

@@ -1,0 +1,118 @@
+"""Types of parameters, each with its bounds and the words that describe it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from mn.db.schema import DESCRIPTION_LENGTH, NAME_LENGTH
+from mn.db.vault import Vault
+
+Name = Annotated[
+    str,
+    Meta(min_length=1, max_length=NAME_LENGTH, description=f"a text of 1 to {NAME_LENGTH} characters"),
+]
+Description = Annotated[
+    str, Meta(max_length=DESCRIPTION_LENGTH, description=f"a text of up to {DESCRIPTION_LENGTH} characters")
+]
+Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
+Port = Annotated[int, Meta(ge=1, le=65535, description="a whole number from 1 to 65535")]
+Ref = Annotated[str, Meta(min_length=1, max_length=64, description="the uuid of a resource")]
+ResourceUuid = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9a-f]{12}[1-5][0-9a-f]{3}[89ab][0-9a-f]{15}$",
+        description="a uuid of 32 lower-case hex digits without hyphens",
+    ),
+]
+Tags = list[Annotated[str, Meta(min_length=1, max_length=2048)]]
+
+_HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class HostAddress:
+    """An IP address or a host name, as a person wrote it; IP addresses in their shortest form."""
+
+    text: str
+
+    description = "an IPv4 or IPv6 address or a host name"
+
+    @classmethod
+    def parse(cls, text: str) -> HostAddress:
+        """Return the address. Raises ValueError when it is none."""
+        try:
+            return cls(str(ipaddress.ip_address(text.strip("[]"))))
+        except ValueError:
+            if not _HOST_NAME.match(text) or re.fullmatch(r"[\d.]+", text):
+                raise ValueError(text) from None
+            return cls(text.rstrip(".").lower())
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A text that is never shown: its repr is stars, and it goes into the journal sealed."""
+
+    text: str
+
+    description = "a text"
+
+    def __repr__(self) -> str:
+        return "Secret(*****)"
+
+
+_SEAL_PURPOSE = "parameter of a job"
+
+
+def decoder_hook(kind: type, value: object) -> object:
+    """Turn what a client sent into HostAddress and Secret (msgspec `dec_hook`)."""
+    if not isinstance(value, str):
+        raise ValueError(value)  # noqa: TRY004 - msgspec reports ValueError as a validation error
+    if kind is HostAddress:
+        return HostAddress.parse(value)
+    if kind is Secret:
+        if not value:
+            raise ValueError(value)
+        return Secret(value)
+    raise NotImplementedError(kind)
+
+
+class RequestCodec:
+    """Writes operations for the journal and reads them back; secrets are sealed in between."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def encode(self, operation: msgspec.Struct) -> str:
+        """Return an operation as JSON with its secrets sealed."""
+        return msgspec.json.encode(operation, enc_hook=self._encode_hook).decode()
+
+    def digest(self, operation: msgspec.Struct) -> str:
+        """Return what is equal for equal requests; keyed, so it says nothing of the secrets in them."""
+        plain = msgspec.json.encode(operation, enc_hook=_plain_hook, order="sorted")
+        return self._vault.digest(type(operation).__name__.encode() + plain)
+
+    def decode(self, kind: Any, encoded: str) -> Any:
+        """Return the operation that `encode` wrote."""
+        return msgspec.json.decode(encoded, type=kind, dec_hook=self._decode_hook)
+
+    def _encode_hook(self, value: object) -> object:
+        if isinstance(value, Secret):
+            return self._vault.seal(value.text, _SEAL_PURPOSE)
+        return _plain_hook(value)
+
+    def _decode_hook(self, kind: type, value: object) -> object:
+        if kind is Secret:
+            return Secret(self._vault.open(str(value), _SEAL_PURPOSE))
+        return decoder_hook(kind, value)
+
+
+def _plain_hook(value: object) -> object:
+    if isinstance(value, HostAddress | Secret):
+        return value.text
+    raise NotImplementedError(type(value))

@@ -1,0 +1,68 @@
+"""Settings of the management node: a TOML file, then the environment (HARDPOINT_...)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+
+class Settings(BaseSettings):
+    """All settings with their units and defaults; the state folder's `mn.toml` and the environment
+    change them.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="HARDPOINT_", extra="forbid")
+
+    state_dir: Path = Field(description="folder of the database, keys, certificates and logs")
+    listen_address: str = Field("127.0.0.1", description="address that the REST API listens on")
+    port: int = Field(8080, ge=0, le=65535, description="port of the REST API")
+    tls_certificate: Path | None = Field(None, description="PEM file; with tls_key the REST API is HTTPS")
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's key")
+    log_level: str = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    local_agents: bool = Field(
+        default=False,
+        description="deploy the agents of loopback addresses as processes of this machine, without SSH",
+    )
+    local_agent_root: Path = Field(
+        Path("/"), description="the file tree that local agents read: / or a recorded machine"
+    )
+    local_agent_rescan_s: float = Field(30.0, gt=0, description="seconds between rescans of a local agent")
+    ssh_check_timeout_s: float = Field(10.0, gt=0, description="seconds to wait for a host's SSH server")
+    shell_timeout_s: float = Field(
+        300.0, gt=0, description="seconds a script of KvmRunShell may take on a host"
+    )
+    shell_output_bytes: int = Field(
+        1024 * 1024, ge=1024, description="bytes kept of each output stream of a script"
+    )
+    shell_hosts_at_once: int = Field(50, ge=1, description="hosts that run a script of KvmRunShell at once")
+    cpu_over_provisioning: float = Field(10.0, gt=0, description="virtual CPUs sold for each CPU of a host")
+
+    @classmethod
+    def load(cls, state_dir: Path, **given: object) -> Settings:
+        """Return the settings of a state folder; `given` (the command line) wins over file and
+        environment.
+        """
+        _FileSettings.model_config["toml_file"] = state_dir / "mn.toml"
+        return _FileSettings(state_dir=state_dir, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
+
+
+class _FileSettings(Settings):
+    model_config = SettingsConfigDict(env_prefix="HARDPOINT_", extra="forbid")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
