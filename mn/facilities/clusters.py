@@ -34,8 +34,8 @@ class CreateCluster(Create, path="/clusters", reply=CLUSTER):
 
     zone_uuid: Ref
     name: Name
-    description: Description | None = None
     hypervisor_type: Literal["KVM", "Simulator"]
+    description: Description | None = None
     type: Literal["zstack"] = "zstack"
 
     async def run(self, job: Job) -> Reply:

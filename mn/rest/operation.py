@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
@@ -72,7 +72,6 @@ registry: dict[str, type[Operation]] = {}
 """All operations by name."""
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(msgspec.field,))
 class _OperationMeta(msgspec.StructMeta):
     def __new__(  # noqa: PYI034 - a metaclass makes classes, not itself
         mcls,
@@ -87,7 +86,7 @@ class _OperationMeta(msgspec.StructMeta):
         timeout_s: float = DEFAULT_TIMEOUT_S,
         **struct: Any,
     ) -> _OperationMeta:
-        cls = super().__new__(mcls, name, bases, namespace, kw_only=True, rename="camel", **struct)
+        cls = super().__new__(mcls, name, bases, namespace, **{"kw_only": True, "rename": "camel", **struct})
         if path is not None:
             paths = (path,) if isinstance(path, str) else path
             kind: Kind = cls.kind  # type: ignore[attr-defined]
@@ -113,7 +112,7 @@ def _wrappers(name: str, kind: Kind, also_called: tuple[str, ...]) -> tuple[str,
     return ()
 
 
-class Operation(msgspec.Struct, metaclass=_OperationMeta):
+class Operation(msgspec.Struct, metaclass=_OperationMeta, kw_only=True):
     """Base of all operations. Every one takes tags."""
 
     kind: ClassVar[Kind]
@@ -138,7 +137,7 @@ class JobOperation(Operation):
         raise NotImplementedError(type(self).__name__)
 
 
-class Create(JobOperation):
+class Create(JobOperation, kw_only=True):
     """POST: create a resource. The caller may choose its uuid."""
 
     kind = Kind.CREATE
