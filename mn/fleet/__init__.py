@@ -1,0 +1,1 @@
+"""The hosts as seen from the management node."""
