@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import contextlib
+import logging
 import math
 import secrets
 import signal
@@ -21,6 +22,8 @@ import asyncssh
 from agentkit.errors import HardpointError
 from mn.fleet import ssh_errors
 from mn.fleet.ssh import SshLink, SshPool, SshTarget
+
+_log = logging.getLogger(__name__)
 
 OUTPUT_LIMIT_BYTES = 1 << 20
 OPEN_TIMEOUT_S = 10.0
@@ -74,7 +77,7 @@ class ShellResult:
     `return_code` is the script's own (128+n when signal n killed it), NO_RETURN_CODE when there is none.
     `stdout_bytes` and `stderr_bytes` are what was printed; when more than the cap, the texts are cut there
     and the `truncated` flags set. `error` is set when SSH failed or the time limit was hit, never for a
-    script that merely returned non-zero; texts then hold what had arrived. `host_key` is known once connected.
+    script that merely returned non-zero; texts then hold what had arrived. `host_key`: once connected.
     """
 
     return_code: int = NO_RETURN_CODE
@@ -309,7 +312,11 @@ async def fan_out(
 
     async def run(target: SshTarget) -> ShellResult:
         async with places:
-            return await run_script(target, script, limits, pool=pool)
+            try:
+                return await run_script(target, script, limits, pool=pool)
+            except Exception as error:  # a fault of ours on one host must not cancel the others
+                _log.exception("running a script on %s failed", target.label)
+                return ShellResult(error=ssh_errors.internal(target.label, error))
 
     async with asyncio.TaskGroup() as group:
         tasks = {name: group.create_task(run(target)) for name, target in targets.items()}

@@ -182,3 +182,13 @@ def script_timed_out(where: str, time_s: float, *, confirmed: bool) -> Hardpoint
         f"{where}: the script ran longer than its limit of {time_s:g} s {ending}",
         remedy="See in the partial output where it hung, then shorten the script or allow it more time.",
     )
+
+
+def internal(where: str, error: Exception) -> HardpointError:
+    """Return the SYS.1000 for a fault of the management node itself."""
+    return HardpointError(
+        "SYS.1000",
+        "internal error",
+        f"{where}: running the script failed inside the management node: {type(error).__name__}",
+        remedy="See the log of the management node and report the fault.",
+    )
