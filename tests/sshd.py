@@ -159,7 +159,7 @@ class Sshd:
                 session.kill()
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(sessions, timeout=10)
+        wait_until(lambda: not any(_runs(session) for session in sessions), "the sessions of sshd to end")
 
     def sessions(self) -> list[psutil.Process]:
         """Return the server's per-connection processes."""
@@ -208,6 +208,14 @@ class Sshd:
         # sshd takes the first value of a directive.
         lines = [f"{name} {value}" for name, value in (self.options | defaults | self.options).items()]
         return "\n".join([*listen, *lines, ""])
+
+
+def _runs(process: psutil.Process) -> bool:
+    """Return whether a process exists that is not merely waiting for init to reap it."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def free_port() -> int:

@@ -314,7 +314,7 @@ async def fan_out(
         async with places:
             try:
                 return await run_script(target, script, limits, pool=pool)
-            except Exception as error:  # a fault of ours on one host must not cancel the others
+            except Exception as error:  # noqa: BLE001 (a fault of ours must not cancel the other hosts)
                 _log.exception("running a script on %s failed", target.label)
                 return ShellResult(error=ssh_errors.internal(target.label, error))
 

@@ -265,9 +265,10 @@ async def test_one_failing_host_does_not_touch_the_others(target: SshTarget, poo
 async def test_a_fault_of_ours_on_one_host_does_not_touch_the_others(
     target: SshTarget, pool: SshPool
 ) -> None:
-    impossible = replace(target, port="not a number")  # type: ignore[arg-type]
+    impossible = replace(target, username=None)  # type: ignore[arg-type]
     results = await fan_out({"bad": impossible, "good": target}, "echo fine", LIMITS, pool=pool)
     assert results["bad"].error is not None
+    assert results["bad"].error.code == "SYS.1000"
     assert results["good"].stdout == "fine\n"
 
 
