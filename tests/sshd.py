@@ -213,7 +213,7 @@ class Sshd:
 def _runs(process: psutil.Process) -> bool:
     """Return whether a process exists that is not merely waiting for init to reap it."""
     try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 

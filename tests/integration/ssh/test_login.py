@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -252,9 +252,9 @@ class _Interactive(asyncssh.SSHServer):
     ) -> tuple[str, str, str, list[tuple[str, bool]]]:
         return ("", "", "", [("Kennwort: ", False)])
 
-    def validate_kbdint_response(self, username: str, responses: list[str]) -> bool:
+    def validate_kbdint_response(self, username: str, responses: Sequence[str]) -> bool:
         self._told.extend(responses)
-        return responses == ["the-password"]
+        return list(responses) == ["the-password"]
 
 
 async def test_keyboard_interactive_is_answered_with_the_password_once() -> None:

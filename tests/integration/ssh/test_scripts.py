@@ -132,6 +132,23 @@ async def test_a_hanging_script_is_killed_with_all_it_started(
     assert ssh_account.scripts() == []
 
 
+async def test_a_host_that_is_cut_off_stops_the_script_by_itself(
+    target: SshTarget, sshd: Sshd, ssh_account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shell, "HOST_WATCHDOG_MARGIN_S", 1)
+    monkeypatch.setattr(shell, "KILL_CONFIRM_S", 0.2)
+    call = asyncio.create_task(run_script(target, "sleep 3007", ScriptLimits(time_s=1)))
+    await until(lambda: "sleep 3007" in ssh_account.processes(), "the script to run")
+    for session in sshd.sessions():
+        session.suspend()
+    result = await call
+    assert result.error is not None
+    assert result.error.details.endswith("1 s and the host did not confirm that it is killed")
+    assert result.return_code == NO_RETURN_CODE
+    await asyncio.to_thread(ssh_account.wait_for_no_processes)
+    assert ssh_account.scripts() == []
+
+
 async def test_a_script_that_ignores_signals_and_floods_is_killed(
     target: SshTarget, ssh_account: Account
 ) -> None:
