@@ -36,18 +36,25 @@ async def serving(
     reply: bytes, *, close: bool = True, family: socket.AddressFamily = socket.AF_INET
 ) -> AsyncIterator[int]:
     """Yield the port of a server that says `reply` to whoever connects."""
+    talks: list[asyncio.Task[None]] = []
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        current = asyncio.current_task()
+        assert current is not None
+        talks.append(current)
         writer.write(reply)
-        if not close:
-            await reader.read()
-        writer.close()
+        with contextlib.suppress(OSError):
+            if not close:
+                await reader.read()
+            writer.close()
+            await writer.wait_closed()
 
     server = await asyncio.start_server(talk, "127.0.0.1", 0, family=family)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
+        await asyncio.gather(*talks)
 
 
 async def test_a_good_login_returns_the_host_key(target: SshTarget, sshd: Sshd) -> None:
