@@ -90,6 +90,7 @@ class Agent:
     environment: dict[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     lines: list[str] = field(default_factory=list)
+    reader: threading.Thread | None = None
 
     def launch(self) -> "Agent":
         """Start the process without waiting for it to be ready."""
@@ -106,7 +107,8 @@ class Agent:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **self.environment}
         self.lines = []
         self.process = subprocess.Popen(argv, cwd=REPOSITORY, env=environment, stderr=subprocess.PIPE)
-        threading.Thread(target=self._read, args=(self.process, self.lines), daemon=True).start()
+        self.reader = threading.Thread(target=self._read, args=(self.process, self.lines), daemon=True)
+        self.reader.start()
         return self
 
     def start(self) -> "Agent":
