@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from aiohttp import web
-
 from agentkit.errors import HardpointError
 from agentkit.events import EventHub
 from agentkit.gate import Gate
 from agentkit.journal import Journal
+from agentkit.lean import share_one_arena, web
 from agentkit.notify import Notifier, watchdog_interval_s
 from agentkit.place import StateDirectory, listen
 from agentkit.routes import Routes
@@ -99,6 +98,7 @@ class Daemon(Generic[C]):
 
     def run(self) -> int:
         """Live until SIGTERM or SIGINT and return the exit code; a failure to start is one line on stderr."""
+        share_one_arena()
         try:
             self._place.take()
             return asyncio.run(self._live())

@@ -59,9 +59,12 @@ class StateDirectory:
             os.close(lock)
             details = f"another agent (pid {holder}) uses the state directory {self.path}"
             raise start_error(details, "stop that agent, or give this one a state_dir of its own") from error
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         self._lock = lock
+        try:
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def release(self) -> None:
         """Let the next process have the directory."""
@@ -80,8 +83,15 @@ class StateDirectory:
         """Say in `ready.json` where the daemon listens."""
         address, port = listener.getsockname()[:2]
         ready = Ready(os.getpid(), address, port, instance)
-        write_durably(self.path / READY_FILE, msgspec.json.encode(ready), mode=0o644)
+        try:
+            write_durably(self.path / READY_FILE, msgspec.json.encode(ready), mode=0o644)
+        except OSError as error:
+            raise self._unwritable(error) from error
         return ready
+
+    def _unwritable(self, error: OSError) -> HardpointError:
+        remedy = "make room on its file system and see that it is writable"
+        return start_error(f"nothing can be written to {self.path}: {error.strerror}", remedy)
 
 
 def listen(address: str, port: int, last_port: int | None) -> socket.socket:

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from agentkit.errors import Blame, HardpointError
 from agentkit.events import EventHub
 from agentkit.journal import valid_uuid
+from agentkit.lean import web
 from agentkit.tasks import WAIT_MAX_S, TaskDesk
 from agentkit.wire import Hello
 
@@ -30,7 +30,15 @@ _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Routes:
     """Answers requests from a task desk, an event hub and a greeting."""
 
-    def __init__(self, desk: TaskDesk[Any], hub: EventHub, hello: Callable[[], Awaitable[Hello]]) -> None:
+    def __init__(
+        self,
+        desk: TaskDesk[Any],
+        hub: EventHub,
+        hello: Callable[[], Awaitable[Hello]],
+        *,
+        stream_write_timeout_s: float = STREAM_WRITE_TIMEOUT_S,
+    ) -> None:
+        self._stream_write_timeout_s = stream_write_timeout_s
         self._desk = desk
         self._hub = hub
         self._hello = hello
@@ -87,7 +95,7 @@ class Routes:
         line: bytes | None = first
         try:
             while line is not None:
-                async with asyncio.timeout(STREAM_WRITE_TIMEOUT_S):
+                async with asyncio.timeout(self._stream_write_timeout_s):
                     await response.write(line)
                 line = await anext(lines, None)
         except TimeoutError:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from agentkit import logs
 from agentkit.daemon import EXIT_CANNOT_START, Daemon, DaemonConfig, Identity, new_instance
@@ -16,14 +16,15 @@ from agentkit.runner import ProcessRunner
 from agentkit.wire import EventKind
 from kvmagent.handlers import HANDLERS, RERUNNABLE, Context
 from kvmagent.inventory import diff, take_inventory
-from kvmagent.machine.network import NETLINK_ARGV, parse_netlink
+from kvmagent.machine.network import NETLINK_ARGV, NETLINK_TIMEOUT_S, Netlink, parse_netlink
 from kvmagent.owner import Ownership
 from kvmagent.settings import Settings, load
 from kvmagent.stock import Stocktaker
 from kvmagent.udev import DeviceWatch
 
 AGENT = "kvmagent"
-_NETLINK_TIMEOUT_S = 20.0
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> int:
@@ -50,10 +51,10 @@ def build(settings: Settings) -> Daemon[Context]:
     real = root == Path("/")
     state_dir = Path(settings.state_dir)
 
-    async def ask() -> Any:
+    async def ask() -> Netlink | None:
         if not real:
             return None
-        completed = await runner.run(NETLINK_ARGV, timeout_s=_NETLINK_TIMEOUT_S)
+        completed = await runner.run(NETLINK_ARGV, timeout_s=NETLINK_TIMEOUT_S)
         return parse_netlink(completed.check().stdout)
 
     stock = Stocktaker(
@@ -61,7 +62,7 @@ def build(settings: Settings) -> Daemon[Context]:
         lambda netlink: take_inventory(root, netlink=netlink),
         diff,
         lambda event: hub.publish(EventKind.DEVICE, event),
-        watch=DeviceWatch() if real else None,
+        watch=_watch() if real else None,
         rescan_s=settings.rescan_s,
     )
     ownership = Ownership(state_dir)
@@ -77,9 +78,25 @@ def build(settings: Settings) -> Daemon[Context]:
         Path(settings.key),
         Path(settings.ca),
     )
-    identity = Identity(AGENT, metadata.version("hardpoint"), host_uuid, stock.hash)
+    identity = Identity(AGENT, _version(), host_uuid, stock.hash)
     context = Context(ownership, stock)
     return Daemon(config, identity, hub, context, HANDLERS, rerunnable=RERUNNABLE, background=[stock.run])
+
+
+def _version() -> str:
+    try:
+        return metadata.version("hardpoint")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def _watch() -> DeviceWatch | None:
+    try:
+        return DeviceWatch()
+    except (ImportError, OSError) as error:
+        extra = {"reason": str(error)}
+        log.warning("no device events here: changes are found by rescans only", extra=extra)
+        return None
 
 
 if __name__ == "__main__":

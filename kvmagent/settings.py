@@ -50,5 +50,5 @@ def _check(settings: Settings) -> None:
 
 
 def _unusable(details: str) -> HardpointError:
-    remedy = "correct the file; docs/operations.md shows one with every key"
+    remedy = "correct the file; kvmagent/settings.py lists its keys"
     return HardpointError("SYS.1007", "Configuration unusable", details, remedy=remedy)

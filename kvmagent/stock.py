@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Generic, Protocol, TypeVar
 
 from agentkit.errors import HardpointError
@@ -15,6 +15,7 @@ log = logging.getLogger(__name__)
 
 DEBOUNCE_S = 0.05
 READ_TIMEOUT_S = 60.0
+_ASKED_FOR = "net"
 N = TypeVar("N")
 
 
@@ -25,22 +26,23 @@ class Watch(Protocol):
         """Return a descriptor that is readable when something happened."""
         ...
 
-    def drain(self) -> object:
-        """Read all that is there, without blocking."""
+    def drain(self) -> Collection[str]:
+        """Return the subsystems (`pci`, `net`...) that had events, without blocking."""
         ...
 
 
 class Stocktaker(Generic[N]):
     """Holds the latest inventory and publishes what changes in it.
 
-    `ask` fetches what only a command can say (network state), on the loop; `read` makes the inventory of it,
-    in a thread; `diff` compares two.
+    `ask` fetches what only a command can say (network state); `read` makes the inventory of it, in a thread;
+    `diff` compares two. The command is slow, so it is not asked again for an event of other devices, and when
+    it fails its last answer (None before the first) has to do.
     """
 
     def __init__(
         self,
         ask: Callable[[], Awaitable[N]],
-        read: Callable[[N], Inventory],
+        read: Callable[[N | None], Inventory],
         diff: Callable[[Inventory, Inventory], Iterable[DeviceEvent]],
         publish: Callable[[DeviceEvent], object],
         *,
@@ -59,6 +61,8 @@ class Stocktaker(Generic[N]):
         self._stirred = asyncio.Event()
         self._known = asyncio.Event()
         self._inventory: Inventory | None = None
+        self._asked: N | None = None
+        self._ask_again = True
 
     async def run(self) -> None:
         """Watch and rescan until cancelled; a reading that fails is logged and tried again next turn."""
@@ -74,14 +78,20 @@ class Stocktaker(Generic[N]):
                 loop.remove_reader(self._watch.fileno())
 
     async def take(self) -> Inventory:
-        """Read the machine afresh, publish what changed and return the inventory.
+        """Read the whole machine afresh, publish what changed and return the inventory.
 
         Raises HardpointError (SYS.1001) when the reading hangs.
         """
+        self._ask_again = True
+        return await self._take()
+
+    async def _take(self) -> Inventory:
         async with self._reading:
             try:
                 async with asyncio.timeout(READ_TIMEOUT_S):
-                    asked = await self._ask()
+                    if self._ask_again:
+                        await self._refresh()
+                    asked = self._asked
                     inventory = await in_thread(lambda: self._read(asked), "stocktaker")
             except TimeoutError as error:
                 details = f"the machine's devices could not be read within {READ_TIMEOUT_S:g} s"
@@ -99,16 +109,34 @@ class Stocktaker(Generic[N]):
         await self._known.wait()
         return self._inventory.hash if self._inventory is not None else ""
 
+    async def _refresh(self) -> None:
+        self._ask_again = False
+        try:
+            self._asked = await self._ask()
+        except HardpointError as error:
+            log.warning("network state is not up to date", extra={"reason": error.details})
+
     def _stir(self) -> None:
-        if self._watch is not None:
-            self._watch.drain()
-        self._stirred.set()
+        if self._watch is None:
+            return
+        try:
+            subsystems = self._watch.drain()
+        except OSError as error:
+            # The descriptor would stay readable and turn the loop for ever.
+            asyncio.get_running_loop().remove_reader(self._watch.fileno())
+            extra = {"reason": str(error)}
+            log.error("device events are lost, rescans go on", extra=extra)  # noqa: TRY400
+            subsystems = {_ASKED_FOR}
+        self._ask_again = self._ask_again or _ASKED_FOR in subsystems
+        if subsystems:
+            self._stirred.set()
 
     async def _wait(self) -> None:
         try:
             async with asyncio.timeout(self._rescan_s):
                 await self._stirred.wait()
         except TimeoutError:
+            self._ask_again = True
             return
         # One plug makes a burst of events, and the device is complete only at the end of it.
         await asyncio.sleep(self._debounce_s)
@@ -116,7 +144,7 @@ class Stocktaker(Generic[N]):
 
     async def _try_to_take(self) -> None:
         try:
-            await self.take()
+            await self._take()
         except Exception:
             log.exception("the machine cannot be read, trying again", extra={"in_s": self._rescan_s})
             self._known.set()

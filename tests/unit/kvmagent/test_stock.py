@@ -69,6 +69,8 @@ class Machine:
         self.reads = 0
         self.threads = set()
         self.events = []
+        self.asked = 0
+        self.subsystem = "usb"
         self.readable, self.writable = os.pipe()
 
     def fileno(self):
@@ -76,13 +78,15 @@ class Machine:
 
     def drain(self):
         os.read(self.readable, 1000)
+        return {self.subsystem}
 
     def plug(self, name):
         (self.directory / name).touch()
         os.write(self.writable, b"x")
 
-    def read(self, _netlink):
+    def read(self, netlink):
         self.reads += 1
+        self.netlink = netlink
         self.threads.add(threading.current_thread())
         names = sorted(file.name for file in self.directory.iterdir())
         network = [interface(name) for name in names]
@@ -96,7 +100,10 @@ class Machine:
 
     def stocktaker(self, **keys):
         async def ask():
-            return None
+            self.asked += 1
+            if self.asked > 2:
+                raise HardpointError("SYS.1006", "Command failed", "no netlink")
+            return self.asked
 
         return Stocktaker(ask, self.read, self.diff, self.events.append, watch=self, **keys)
 
@@ -128,6 +135,20 @@ async def test_a_burst_of_udev_events_makes_one_reading_and_one_event_a_device(m
     assert [event.network.name for event in machine.events] == ["a", "b", "c"]
     assert await stock.hash() == "a,b,c"
     assert threading.main_thread() not in machine.threads
+    running.cancel()
+
+
+async def test_network_state_is_asked_for_again_only_when_it_may_have_changed(machine, caplog):
+    stock = machine.stocktaker(rescan_s=60)
+    running = asyncio.create_task(stock.run())
+    await stock.hash()
+    for number, (subsystem, asked) in enumerate((("usb", 1), ("net", 2), ("block", 2), ("net", 3))):
+        machine.subsystem = subsystem
+        machine.plug(f"device{number}")
+        await until(lambda number=number: len(machine.events) == number + 1)
+        assert machine.asked == asked
+    assert machine.netlink == 2
+    assert "network state is not up to date" in caplog.text
     running.cancel()
 
 
@@ -220,3 +241,20 @@ def test_a_broken_owner_file_stops_the_agent_from_being_taken_by_another(tmp_pat
     (tmp_path / "owner.json").write_text("{")
     with pytest.raises(HardpointError, match=r"owner\.json does not say who owns this host"):
         Ownership(tmp_path)
+
+
+async def test_a_watch_that_breaks_does_not_turn_the_loop_for_ever(machine, caplog):
+    drains = []
+
+    def broken():
+        drains.append(1)
+        raise OSError("gone")
+
+    machine.drain = broken
+    running = asyncio.create_task(machine.stocktaker(rescan_s=60).run())
+    await until(lambda: machine.reads == 1)
+    machine.plug("a")
+    await until(lambda: machine.reads == 2)
+    assert len(drains) == 1
+    assert "device events are lost" in caplog.text
+    running.cancel()
