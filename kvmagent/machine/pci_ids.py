@@ -12,10 +12,10 @@ _NEXT_SECTION = re.compile(rb"\n[^\t#\n]")
 
 
 class PciIds:
-    """A pci.ids file's content; all ids are lower-case hex digits."""
+    """A pci.ids file's content, which begins with a comment; all ids are lower-case hex digits."""
 
     def __init__(self, data: bytes) -> None:
-        self._data = b"\n" + data
+        self._data = data
         self._sections: dict[str, tuple[int, int] | None] = {}
 
     def vendor(self, vendor: str) -> str | None:
@@ -38,7 +38,7 @@ class PciIds:
             wanted.setdefault(vendor, set()).add(device)
         for code in classes:
             wanted.setdefault(f"C {code[:2]}", set()).add(code[2:4])
-        lines = []
+        lines = ["# The part of pci.ids that one machine needs\n"]
         for section in sorted(wanted, key=lambda key: (key.startswith("C "), key)):
             if title := self._title(section):
                 lines.append(f"{section}  {title}\n")
@@ -48,7 +48,9 @@ class PciIds:
 
     def _span(self, section: str) -> tuple[int, int] | None:
         if section not in self._sections:
-            start = self._data.find(f"\n{section}  ".encode())
+            # Classes are the last few kilobytes of more than a megabyte.
+            search = self._data.rfind if section.startswith("C ") else self._data.find
+            start = search(f"\n{section}  ".encode())
             if start < 0:
                 self._sections[section] = None
             else:

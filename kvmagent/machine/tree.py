@@ -9,6 +9,8 @@ import os
 
 MAX_LINKS = 40
 READ_LIMIT_BYTES = 4 * 2**20
+CHUNK_BYTES = 64 * 2**10
+"""What is asked for at once: /proc/sys refuses reads of megabytes."""
 
 
 class Tree:
@@ -132,7 +134,7 @@ class Tree:
 def _read(handle: int, limit: int, offset: int) -> bytes:
     parts = []
     while limit > 0:
-        part = os.pread(handle, limit, offset)
+        part = os.pread(handle, min(limit, CHUNK_BYTES), offset)
         if not part:
             break
         parts.append(part)
