@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,7 @@ def main(argv: list[str]) -> int:
     """Run a command; return the exit status: 0, or 2 with one line on standard error."""
     # The daemon has its own options, and argparse would take those before `serve` hands them on.
     if argv[:1] == ["serve"]:
-        from kvmagent.server import main as serve
-
-        return serve(argv[1:])
+        return int(import_module("kvmagent.server").main(argv[1:]))
     arguments = _parser().parse_args(argv)
     try:
         return _inventory(arguments) if arguments.command == "inventory" else _record(arguments)
@@ -60,14 +59,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _inventory(arguments: argparse.Namespace) -> int:
-    from kvmagent.inventory import take_inventory
+    from kvmagent.inventory import hash_of, read_machine
 
     sections = _sections(arguments.only)
     with _root(arguments.root) as root:
-        inventory = take_inventory(root, _netlink(root, sections), sections)
+        inventory = read_machine(root, _netlink(root, sections), sections)
     if arguments.json:
         import msgspec
 
+        inventory.hash = hash_of(inventory)
         text = msgspec.json.format(msgspec.json.encode(inventory), indent=2).decode()
     else:
         from kvmagent.tables import inventory_tables

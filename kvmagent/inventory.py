@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -46,6 +45,18 @@ def take_inventory(
     `netlink` is what the child of `machine.network` said, for the live machine. `management_address` is the
     address that the management node reaches the host at: the interface that has it is boot-critical.
     """
+    inventory = read_machine(root, netlink, sections, management_address)
+    inventory.hash = hash_of(inventory)
+    return inventory
+
+
+def read_machine(
+    root: str | os.PathLike[str] | Tree,
+    netlink: Netlink | None = None,
+    sections: Iterable[str] = ALL,
+    management_address: str | None = None,
+) -> Inventory:
+    """Return what `take_inventory` does, but without the hash."""
     tree = root if isinstance(root, Tree) else Tree(root)
     wanted = frozenset(sections)
     block: list[BlockDevice] = []
@@ -61,7 +72,7 @@ def take_inventory(
         critical = boot_critical(block, network, mounts, _wiring(tree, block), management_address)
         for function in pci:
             function.boot_critical = critical.get(function.address)
-    inventory = Inventory(
+    return Inventory(
         facts=read_facts(tree) if "facts" in wanted else no_facts(),
         pci=pci,
         usb=read_usb(tree) if "usb" in wanted else [],
@@ -69,8 +80,6 @@ def take_inventory(
         network=network if "network" in wanted else [],
         hash="",
     )
-    inventory.hash = hash_of(inventory)
-    return inventory
 
 
 def hash_of(inventory: Inventory) -> str:
@@ -82,6 +91,8 @@ def hash_of(inventory: Inventory) -> str:
         network=[replace(nic, state="", speed_mbit=None) for nic in inventory.network],
         hash="",
     )
+    import hashlib  # loads OpenSSL, which a printed table has no use for
+
     return hashlib.sha256(msgspec.json.encode(settled)).hexdigest()
 
 

@@ -35,6 +35,7 @@ _COMMAND_LINE_KEYS = re.compile(
 """What of a kernel command line is of use; the rest may hold passwords and names."""
 _UNIT_SERIAL_HEADER_BYTES = 4
 _PCI_ADDRESS = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_EUI = re.compile(r"(?<=[0-9a-f]{16})([0-9a-f]{6})fffe([0-9a-f]{6})(?![0-9a-f])")
 _HEX = "0123456789abcdef"
 _KIND = re.compile(r"(?:naa\.|eui\.|t10\.|uuid\.|nvme\.|(?:part\d+-)?mpath-|LVM-|CRYPT-\w+-)?")
 """What a world-wide name or a device mapper's uuid begins with says what kind it is."""
@@ -97,25 +98,25 @@ def _text(path: str, name: str, text: str, names: Pseudonyms) -> str:
         return "recorded\n"
     if name == "address" and MAC.fullmatch(stripped):
         return (names.mac(stripped) if stripped.strip("0:") else stripped) + "\n"
-    if name == "if_inet6":
-        return "".join(_without_mac(line, names) for line in text.splitlines(keepends=True))
+    if name in {"if_inet6", "ipv6_route"}:
+        return _EUI.sub(lambda match: _eui(match, names), text)
     if path == "/proc/cmdline":
         kept = [word for word in stripped.split() if _COMMAND_LINE_KEYS.fullmatch(word.partition("=")[0])]
         return " ".join(kept) + "\n"
     # The serial number of a root hub is its controller's address.
     if name in _SERIAL_FILES and not _PCI_ADDRESS.fullmatch(stripped):
         kind = _KIND.match(text)
-        kept = kind.end() if kind else 0
-        return text[:kept] + names.text(text[kept:])
+        begin = kind.end() if kind else 0
+        return text[:begin] + names.text(text[begin:])
     return text
 
 
-def _without_mac(line: str, names: Pseudonyms) -> str:
-    """Return a line of if_inet6 without the MAC address that an interface identifier is made from."""
-    found = re.match(r"([0-9a-f]{16})([0-9a-f]{6})fffe([0-9a-f]{6})(?= )", line)
-    if found is None:
-        return line
-    return f"{found[1]}{found[2]}fffe{names.hexadecimal(found[3])}{line[found.end() :]}"
+def _eui(match: re.Match[str], names: Pseudonyms) -> str:
+    """Return an IPv6 interface identifier for the stand-in of the MAC address that it was made from."""
+    first = int(match[1][:2], 16) ^ 2
+    mac = f"{first:02x}" + match[1][2:] + match[2]
+    made = names.mac(":".join(mac[at : at + 2] for at in range(0, 12, 2))).replace(":", "")
+    return f"{match[1]}fffe{made[6:]}"
 
 
 def _config(data: bytes, names: Pseudonyms) -> bytes:

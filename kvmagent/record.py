@@ -57,6 +57,7 @@ _USB_EXTRAS = (
     "removable",
     "uevent",
 )
+_NET_EXTRAS = ("addr_assign_type", "carrier", "dev_port", "duplex", "ifindex", "iflink", "type", "uevent")
 
 
 class RecordingTree(Tree):
@@ -186,6 +187,11 @@ def _look_further(tree: RecordingTree, inventory: Inventory) -> None:
     for device in inventory.usb:
         for name in _USB_EXTRAS:
             tree.bytes(f"/sys/bus/usb/devices/{device.port_path}/{name}")
+    for interface in inventory.network:
+        for name in _NET_EXTRAS:
+            tree.bytes(f"/sys/class/net/{interface.name}/{name}")
+    for path in ("/proc/cmdline", "/proc/version"):
+        tree.bytes(path)
     iommu_groups(tree)
 
 
@@ -232,8 +238,8 @@ def _ids(tree: Tree, inventory: Inventory) -> bytes:
 def _write(archive: tarfile.TarFile, tree: RecordingTree, contents: dict[str, bytes]) -> None:
     """Write files, links and directories in order; names in listed directories are all there."""
     members: dict[str, tarfile.TarInfo] = {}
-    for path in contents:
-        members[path] = _member(path, tarfile.REGTYPE, size=len(contents[path]))
+    for path, data in contents.items():
+        members[path] = _member(path, tarfile.REGTYPE, size=len(data))
     for path, target in tree.links.items():
         members[path] = _member(path, tarfile.SYMTYPE, target=target)
     for directory in tree.directories:

@@ -55,7 +55,7 @@ def _cut(line: str, width: int | None) -> str:
 
 
 def _facts(facts: HostFacts) -> list[tuple[str, str]]:
-    cores = f"{facts.cpu_sockets} sockets, {facts.cpu_cores} cores, {facts.cpu_num} threads"
+    cores = f"sockets {facts.cpu_sockets}, cores {facts.cpu_cores}, threads {facts.cpu_num}"
     virtual = facts.virtualisation or "no vmx or svm"
     made = [facts.system_vendor, facts.system_product, facts.system_serial]
     rows = [

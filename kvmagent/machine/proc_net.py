@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
-import struct
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -32,7 +30,7 @@ def parse_routes(lines: Iterable[str]) -> list[Route]:
             if int(fields[3], 16) & RTF_UP and not int(fields[3], 16) & RTF_REJECT:
                 network = ipaddress.IPv4Network((destination, mask))
                 found.append(Route(fields[0], network, gateway == "0.0.0.0"))  # noqa: S104 - "no gateway"
-        except (ValueError, IndexError, struct.error):
+        except (ValueError, IndexError):
             continue
     return found
 
@@ -80,4 +78,4 @@ def ipv6_addresses(lines: Iterable[str]) -> dict[str, set[str]]:
 
 def _ipv4(text: str) -> str:
     """Return the dotted form of the kernel's native-endian hex digits (x86, ARM: little)."""
-    return socket.inet_ntoa(struct.pack("<I", int(text, 16)))
+    return str(ipaddress.IPv4Address(bytes.fromhex(text)[::-1]))

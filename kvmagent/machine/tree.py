@@ -9,8 +9,9 @@ import os
 
 MAX_LINKS = 40
 READ_LIMIT_BYTES = 4 * 2**20
-CHUNK_BYTES = 64 * 2**10
-"""What is asked for at once: /proc/sys refuses reads of megabytes."""
+FIRST_CHUNK_BYTES = 16 * 2**10
+CHUNK_BYTES = 2**20
+"""What is asked for at once: nearly all files are tiny, and /proc/sys refuses reads of more megabytes."""
 
 
 class Tree:
@@ -132,9 +133,9 @@ class Tree:
 
 
 def _read(handle: int, limit: int, offset: int) -> bytes:
-    parts = []
+    parts: list[bytes] = []
     while limit > 0:
-        part = os.pread(handle, min(limit, CHUNK_BYTES), offset)
+        part = os.pread(handle, min(limit, CHUNK_BYTES if parts else FIRST_CHUNK_BYTES), offset)
         if not part:
             break
         parts.append(part)
