@@ -57,7 +57,7 @@ class Routes:
         )
         return application
 
-    async def hello(self, request: web.Request) -> web.Response:  # noqa: ARG002 aiohttp gives it
+    async def hello(self, request: web.Request) -> web.Response:
         """Say who answers."""
         return _json(await self._hello())
 

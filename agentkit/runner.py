@@ -179,7 +179,7 @@ class _Process(asyncio.SubprocessProtocol):
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         (self.stdout if fd == 1 else self.stderr).add(data)
 
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:  # noqa: ARG002
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         self._open.discard(fd)
         if not self._open and not self.silent.done():
             self.silent.set_result(None)
@@ -265,9 +265,9 @@ class ScriptedRunner:
         self,
         argv: Sequence[str],
         *,
-        timeout_s: float,  # noqa: ARG002 a script takes no time
-        input: bytes | None = None,  # noqa: A002, ARG002
-        env: Mapping[str, str] | None = None,  # noqa: ARG002
+        timeout_s: float,
+        input: bytes | None = None,  # noqa: A002
+        env: Mapping[str, str] | None = None,
         redact: Sequence[str] = (),
         output_cap: int = OUTPUT_CAP_BYTES,
     ) -> Completed:

@@ -103,7 +103,7 @@ def _take_lock(state: Path) -> IO[str]:
             "SYS.1000",
             "Already running",
             f"a management node (pid {holder.get('pid', 'unknown')}) runs on the state folder {state}",
-            remedy=f"use it at {holder.get('url', 'its port')}, or stop it with `hardpoint down --state {state}`",
+            remedy=f"use it at {holder.get('url', 'its port')}, or `hardpoint down --state {state}`",
         ) from None
     _write_lock(file, {"pid": os.getpid()})
     return file

@@ -169,7 +169,7 @@ def sync(
     now = now_s()
     for old, seen in matches.same:
         values = _observed_values(by_seen[id(seen)])
-        row = rows[old.uuid]._mapping  # noqa: SLF001 - SQLAlchemy's name for a row as a mapping
+        row = rows[old.uuid]._mapping
         if any(row[name] != value for name, value in values.items()):
             connection.execute(
                 update(table).where(table.c.uuid == old.uuid).values(**values, last_op_date=now)

@@ -155,9 +155,9 @@ class _ScriptSession(asyncssh.SSHClientSession[bytes]):
     def exit_signal_received(
         self,
         signal: str,
-        core_dumped: bool,  # noqa: ARG002 (the signature is asyncssh's)
-        msg: str,  # noqa: ARG002
-        lang: str,  # noqa: ARG002
+        core_dumped: bool,
+        msg: str,
+        lang: str,
     ) -> None:
         self.code = _signal_code(signal)
         self.exited.set()

@@ -67,7 +67,7 @@ def insert_host(connection: Connection, uuid: str, wanted: AddKVMHost, sealed: s
         raise HardpointError(
             "SYS.1006",
             "Operation failed",
-            f"hypervisor mismatch: cluster {cluster.name} ({cluster.uuid}) is of type {cluster.hypervisor_type}, "
+            f"hypervisor mismatch: cluster {cluster.name} ({cluster.uuid}) is for {cluster.hypervisor_type}, "
             "a KVM host cannot be added to it",
             remedy="choose a cluster whose hypervisorType is KVM",
             blame=Blame.CALLER,

@@ -132,7 +132,7 @@ def _unknown_outcome(uuid: str) -> HostResult:
     error = HardpointError(
         "SYS.1012",
         "Management node unavailable",
-        f"the management node was restarted while the script ran on host {uuid}; whether it ended is not known",
+        f"the management node was restarted while the script ran on host {uuid}; its outcome is not known",
         remedy="look at the host, and run the script again if need be",
     )
     return HostResult(-1, "", "", error.to_body())
