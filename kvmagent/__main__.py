@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
     """Run a command; return the exit status: 0, or 2 with one line on standard error."""
     # The daemon has its own options, and argparse would take those before `serve` hands them on.
     if argv[:1] == ["serve"]:
-        return int(import_module("kvmagent.server").main(argv[1:]))
+        return int(import_module("kvmagent.server").main(argv))
     arguments = _parser().parse_args(argv)
     try:
         return _inventory(arguments) if arguments.command == "inventory" else _record(arguments)

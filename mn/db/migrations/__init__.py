@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from alembic import command
@@ -10,6 +11,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
 from agentkit.errors import HardpointError
+
+log = logging.getLogger(__name__)
 
 
 def upgrade(connection: Connection) -> None:
@@ -31,6 +34,8 @@ def upgrade(connection: Connection) -> None:
             f"the database is at schema {current}, which this version does not know",
             remedy="start the version that wrote it, or a newer one",
         )
+    log.info("schema upgrade", extra={"from": current, "to": scripts.get_current_head()})
+    logging.getLogger("alembic.runtime.migration").setLevel(logging.WARNING)
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 
