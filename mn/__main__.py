@@ -27,14 +27,23 @@ from mn.settings import Settings
 LOCK = "mn.lock"
 STOP_TIMEOUT_S = 15.0
 EXIT_REFUSED = 2
+EXIT_RUNNING = 3
+"""Another process serves the state folder."""
+
+
+class AlreadyRunningError(HardpointError):
+    """The state folder is in use."""
 
 
 def main(argv: list[str] | None = None, boundary: Boundary = lambda _name: None) -> int:
-    """Run a subcommand and return its exit code: 0 done, 2 refused with a line on standard error."""
+    """Run a subcommand and return its exit code: 0 done, 2 refused with a line on standard error, 3
+    runs already.
+    """
     parser = argparse.ArgumentParser(prog="python -m mn", description="The Hardpoint management node.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve until SIGTERM or SIGINT")
     serve.add_argument("--state", type=Path, required=True, help="folder of the database, keys and logs")
+    serve.add_argument("--listen", help="address of the REST API")
     serve.add_argument("--port", type=int, help="port of the REST API (0: any)")
     serve.add_argument(
         "--local-agents", action="store_true", default=None, help="agents of loopback hosts run here"
@@ -50,14 +59,19 @@ def main(argv: list[str] | None = None, boundary: Boundary = lambda _name: None)
     except HardpointError as error:
         remedy = f"; {error.remedy}" if error.remedy else ""
         print(f"mn: {error.details}{remedy}", file=sys.stderr)  # noqa: T201 - a command speaks to its user
-        return EXIT_REFUSED
+        return EXIT_RUNNING if isinstance(error, AlreadyRunningError) else EXIT_REFUSED
 
 
 def _serve(arguments: argparse.Namespace, boundary: Boundary) -> int:
     state: Path = arguments.state.absolute()
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings = Settings.load(state, port=arguments.port, local_agents=arguments.local_agents)
+        settings = Settings.load(
+            state,
+            listen_address=arguments.listen,
+            port=arguments.port,
+            local_agents=arguments.local_agents,
+        )
         lock = _take_lock(state)
     except OSError as error:
         raise HardpointError(
@@ -99,7 +113,7 @@ def _take_lock(state: Path) -> IO[str]:
         file.seek(0)
         holder = _parsed(file.read())
         file.close()
-        raise HardpointError(
+        raise AlreadyRunningError(
             "SYS.1000",
             "Already running",
             f"a management node (pid {holder.get('pid', 'unknown')}) runs on the state folder {state}",
