@@ -117,13 +117,7 @@ class ProcessRunner:
         started = time.monotonic()
         process = _Process(output_cap)
         try:
-            transport, _ = await asyncio.get_running_loop().subprocess_exec(
-                lambda: process,
-                *argv,
-                stdin=asyncio.subprocess.DEVNULL if input is None else asyncio.subprocess.PIPE,
-                env=_environment(env),
-                start_new_session=True,
-            )
+            transport = await _start(process, argv, _environment(env), has_input=input is not None)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             failed = Completed(shown, 127, b"", b"", False, 0.0, secrets)
@@ -132,16 +126,7 @@ class ProcessRunner:
             timed_out = await _converse(process, transport, input, timeout_s)
         finally:
             transport.close()
-        returncode = transport.get_returncode()
-        completed = Completed(
-            shown,
-            -signal.SIGKILL if returncode is None else returncode,
-            bytes(process.stdout.kept),
-            bytes(process.stderr.kept),
-            process.stdout.truncated or process.stderr.truncated,
-            time.monotonic() - started,
-            secrets,
-        )
+        completed = process.completed(shown, transport, time.monotonic() - started, secrets)
         if timed_out:
             details = f"`{shlex.join(shown)}` had not ended after {timeout_s:g} s and was killed"
             raise CommandError(completed, details + last_lines(completed))
@@ -176,6 +161,19 @@ class _Process(asyncio.SubprocessProtocol):
         self.silent: asyncio.Future[None] = loop.create_future()
         self._open = {1, 2}
 
+    def completed(
+        self,
+        shown: tuple[str, ...],
+        transport: asyncio.SubprocessTransport,
+        took_s: float,
+        redact: tuple[str, ...],
+    ) -> Completed:
+        code = transport.get_returncode()
+        returncode = -signal.SIGKILL if code is None else code
+        out, err = self.stdout, self.stderr
+        truncated = out.truncated or err.truncated
+        return Completed(shown, returncode, bytes(out.kept), bytes(err.kept), truncated, took_s, redact)
+
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         (self.stdout if fd == 1 else self.stderr).add(data)
 
@@ -187,6 +185,19 @@ class _Process(asyncio.SubprocessProtocol):
     def process_exited(self) -> None:
         if not self.exited.done():
             self.exited.set_result(None)
+
+
+async def _start(
+    process: _Process, argv: Sequence[str], environment: Mapping[str, str], *, has_input: bool
+) -> asyncio.SubprocessTransport:
+    transport, _ = await asyncio.get_running_loop().subprocess_exec(
+        lambda: process,
+        *argv,
+        stdin=asyncio.subprocess.PIPE if has_input else asyncio.subprocess.DEVNULL,
+        env=environment,
+        start_new_session=True,
+    )
+    return transport
 
 
 async def _converse(

@@ -68,7 +68,7 @@ class TaskDesk(Generic[C]):
         first time, SYS.1010 when the agent is stopping or has too much to do.
         """
         digest = self._digest(body)
-        if uuid in self._accepting:
+        while uuid in self._accepting:
             await asyncio.wait({self._accepting[uuid]})
         if self._journal.knows(uuid):
             self._journal.check_same(uuid, digest)

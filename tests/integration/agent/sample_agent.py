@@ -1,6 +1,7 @@
 """An agent with commands made for tests; `python sample_agent.py CONFIG_JSON`."""
 
 import asyncio
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,12 @@ async def no_owner() -> str:
     return "0" * 64
 
 
+async def break_down() -> None:
+    """A part of the agent that fails when the environment says so."""
+    if "BREAK_DOWN" in os.environ:
+        raise RuntimeError("worn out")
+
+
 def main() -> int:
     config = msgspec.json.decode(sys.argv[1], type=DaemonConfig, dec_hook=lambda kind, value: kind(value))
     logs.setup("sample", "INFO")
@@ -88,7 +95,9 @@ def main() -> int:
     handlers = {Echo: echo, HoldSafely: hold, HoldRiskily: hold, Fail: fail, Publish: publish}
     identity = Identity("sample", "1", lambda: None, no_owner)
     context = Context(config.state_dir, hub)
-    return Daemon(config, identity, hub, context, handlers, rerunnable={HoldSafely}).run()
+    return Daemon(
+        config, identity, hub, context, handlers, rerunnable={HoldSafely}, background=[break_down]
+    ).run()
 
 
 if __name__ == "__main__":

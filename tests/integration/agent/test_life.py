@@ -121,3 +121,12 @@ def test_every_log_line_is_json(agent):
     agent.reader.join(10)
     for line in agent.lines:
         assert {"time", "level", "component", "event"} <= set(json.loads(line))
+
+
+def test_a_part_that_fails_ends_the_agent_so_that_systemd_starts_it_again(make_agent):
+    agent = make_agent(environment={"BREAK_DOWN": "1"}).launch()
+    assert agent.exit_code() == 1
+    agent.reader.join(10)
+    (line,) = agent.logged("a part of the agent failed, it ends")
+    assert line["part"] == "break_down"
+    assert "worn out" in line["exception"]

@@ -94,6 +94,33 @@ async def test_a_task_is_not_acknowledged_when_the_disk_refuses_it(tmp_path):
     journal.close()
 
 
+async def test_callers_that_wait_for_an_acceptance_that_fails_do_not_run_the_task_twice(tmp_path):
+    runs = []
+
+    async def count(_context, _command):
+        runs.append(1)
+        return Reply(text="done")
+
+    class Flaky(Journal):
+        refusals = 1
+
+        def _write(self, entry):
+            if self.refusals:
+                self.refusals -= 1
+                raise OSError("disk full")
+            super()._write(entry)
+
+    journal = Flaky(tmp_path)
+    desk = TaskDesk(journal, EventHub("i"), None, {Say: count})
+    await desk.open()
+    name = uuid.uuid4().hex
+    asks = [desk.submit(name, b'{"command": "say", "secret": ""}', 10) for _ in range(5)]
+    answers = await asyncio.gather(*asks, return_exceptions=True)
+    assert [isinstance(answer, HardpointError) for answer in answers].count(True) == 1
+    assert runs == [1]
+    journal.close()
+
+
 async def test_a_task_ends_only_when_its_result_is_on_disk(tmp_path):
     went = asyncio.Event()
 
