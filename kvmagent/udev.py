@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,7 @@ class DeviceWatch:
             # Without the privilege the default buffer has to do; an overflow is noticed and means a rescan.
             self._monitor.set_receive_buffer_size(RECEIVE_BUFFER_BYTES)
         self._monitor.start()
+        self._socket = socket.socket(fileno=os.dup(self.fileno()))
 
     def fileno(self) -> int:
         """Return the descriptor that becomes readable when something happened."""
@@ -48,7 +51,9 @@ class DeviceWatch:
             try:
                 device = self._monitor.poll(timeout=0)
             except OSError as error:
-                if error.errno != errno.ENOBUFS:
+                # pyudev's poll sees an overflow as an error without a number: the socket has it, until asked.
+                pending = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if errno.ENOBUFS not in {error.errno, pending}:
                     raise
                 found |= SUBSYSTEMS
                 continue
@@ -58,5 +63,6 @@ class DeviceWatch:
         return frozenset(found)
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching; the descriptor is no longer to be used."""
+        self._socket.close()
         self._monitor = None
