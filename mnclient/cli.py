@@ -70,9 +70,8 @@ def down(state: State = DEFAULT_STATE) -> None:
     if not stopped["mn"] and not stopped["agents"]:
         print("nothing was running")
         return
-    print(
-        f"stopped: management node {'yes' if stopped['mn'] else 'was not running'}, agents {stopped['agents']}"
-    )
+    node = "yes" if stopped["mn"] else "was not running"
+    print(f"stopped: management node {node}, agents {stopped['agents']}")
 
 
 def _show(node: LocalNode) -> None:

@@ -122,7 +122,7 @@ def wait_for_end(node: LocalNode) -> None:
     while not asked.wait(0.5):
         if node.process and node.process.poll() is not None:
             raise LocalError(
-                f"the management node ended with exit code {node.process.returncode}; see {node.state / 'mn.log'}"
+                f"the management node ended with code {node.process.returncode}; see {node.state / 'mn.log'}"
             )
 
 
