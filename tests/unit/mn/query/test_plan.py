@@ -191,7 +191,7 @@ def test_a_name_is_only_ever_looked_up(filled: Connection, value: str) -> None:
     [
         ({"q": "nmae=x"}, "condition 'nmae=x': Host has no field 'nmae'", "did you mean 'name'? "),
         ({"q": "Name=x"}, "condition 'Name=x': Host has no field 'Name'", "did you mean 'name'? "),
-        ({"q": "clstr.a=x"}, "condition 'clstr.a=x': Host has no relation 'clstr'", "did you mean 'cluster'?"),
+        ({"q": "clstr.a=x"}, "condition 'clstr.a=x': Host has no relation 'clstr'", "did you mean 'cluster'"),
         ({"q": "zone.nam=x"}, "condition 'zone.nam=x': Zone has no field 'nam'", "did you mean 'name'? "),
         ({"q": "qqqq=x"}, "condition 'qqqq=x': Host has no field 'qqqq'", "fields: uuid, name, "),
         ({"q": "name.a=x"}, "condition 'name.a=x': Host has no relation 'name'", "relations: zone, cluster"),
