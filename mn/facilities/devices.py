@@ -62,7 +62,8 @@ def match(known: Sequence[Known], seen: Sequence[Seen], kinds: Sequence[str]) ->
 
     Two that share evidence of one kind are the same device unless stronger evidence, which both have,
     differs. Where
-    several share it, those at the same address go together first, then in the order of their addresses.
+    several share it, those at the same address go together first, then in the order of their addresses
+    (rows that are nowhere: of their uuids), so the order of the arguments does not matter.
     """
     matches = Matches()
     known_left, seen_left = list(known), list(seen)
@@ -84,7 +85,7 @@ def _counterpart(
     wanted = dict(seen.identity)
     if kind not in wanted:
         return None
-    for row in sorted(rows, key=lambda r: (r.address is None, r.address or "")):
+    for row in sorted(rows, key=lambda r: (r.address is None, r.address or "", r.uuid)):
         has = dict(row.identity)
         if has.get(kind) != wanted[kind] or (same_address and row.address != seen.address):
             continue
@@ -96,9 +97,9 @@ def _counterpart(
 
 def device_uuid(host_uuid: str, seen: Seen, taken: set[str]) -> str:
     """Return the uuid of a new row: the same for the same device on the same host, should its row
-    have been deleted.
+    have been deleted. The strongest evidence decides, so a USB stick may come back in another port.
     """
-    base = f"{host_uuid}/{seen.identity or seen.address}"
+    base = f"{host_uuid}/{seen.identity[:1] or seen.address}"
     attempt = 0
     while (uuid := uuid_from(hashlib.sha256(f"{base}/{attempt}".encode()).digest())) in taken:
         attempt += 1
