@@ -76,8 +76,8 @@ class AgentClient:
     async def call(self, endpoint: Endpoint, command: Command[R], task_uuid: str, revive: Revive) -> R:
         """Have the agent do `command` as task `task_uuid` and return its reply.
 
-        The task is sent again while the agent is away, and `revive` may bring it back; it happens once all the
-        same. Raises the agent's HardpointError, or HOST.1003 when the agent stays away.
+        The task is sent again while the agent is away, and `revive` may bring it back; it happens once all
+        the same. Raises the agent's HardpointError, or HOST.1003 when the agent stays away.
         """
         body = msgspec.json.encode(command)
         last_heard, pause = time.monotonic(), RETRY_FIRST_S
