@@ -43,7 +43,9 @@ class Fleet:
 
     async def undeploy(self, target: Target) -> None:
         """Stop and remove the agent of a host; nothing happens when there is none."""
-        await self._deployer(target).undeploy(target)
+        deployer = self._find_deployer(target)
+        if deployer is not None:
+            await deployer.undeploy(target)
 
     async def call(self, endpoint: Endpoint, command: Command[R], task_uuid: str) -> R:
         """Have an agent do something once; see `AgentClient.call`."""

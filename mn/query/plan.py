@@ -57,7 +57,8 @@ def load_one(connection: Connection, resource: Resource, uuid: str) -> str | Non
 def plan_rows(resource: Resource, query: Query) -> Select[Any]:
     """Return the SELECT of one value: the rows' JSON objects, joined by commas."""
     table = resource.table
-    chosen = [_field(resource, name, "fields") for name in query.fields] or list(resource.fields.values())
+    names = dict.fromkeys(query.fields)
+    chosen = [_field(resource, name, "fields") for name in names] or list(resource.fields.values())
     rows = select(_row_json(chosen, table).label("row")).where(_where(resource, query))
     if query.group_by:
         rows = rows.where(table.c.uuid.in_(_group(resource, query)))

@@ -362,6 +362,35 @@ async def test_the_same_uuid_again_is_the_same_job_and_another_request_is_refuse
         await house.engine.submit(JobRequest(request.uuid, "op", "{}", "another digest"))
 
 
+async def test_the_same_request_twice_at_once_is_one_job(house: House) -> None:
+    async def run(job: Job[list[str]]) -> str:
+        return await job.step(house.note, "done")
+
+    house.runs["once"] = run
+    assert house.engine
+    request = JobRequest(new_uuid(), "once", "{}", "digest")
+    await asyncio.gather(*(house.engine.submit(request) for _ in range(5)))
+    assert (await house.end(request.uuid)).state is JobState.SUCCEEDED
+    assert house.world == ["done"]
+
+
+async def test_a_refused_transaction_is_not_undone(house: House) -> None:
+    def insert(connection: Connection) -> None:
+        raise failure("it is there already")
+
+    def remove(connection: Connection) -> None:
+        house.world.append("removed what was there")
+
+    async def run(job: Job[list[str]]) -> None:
+        await job.transact(insert, undo=remove)
+
+    house.runs["insert"] = run
+    status = await house.end(await house.submit("insert"))
+    assert status.error
+    assert status.error.details == "it is there already"
+    assert house.world == []
+
+
 async def test_an_unexpected_exception_fails_the_job_with_its_step_and_no_traceback(house: House) -> None:
     async def explode() -> None:
         raise ZeroDivisionError
