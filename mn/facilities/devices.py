@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, Connection, Integer, String, Table, insert, select, update
+from sqlalchemy import Column, Connection, Integer, Row, String, Table, insert, select, update
 
 from kvmagent.protocol import Evidence
 from mn.db.schema import Instant, metadata, now_s, uuid_column, uuid_from
@@ -126,3 +126,69 @@ def note_addresses(connection: Connection, addresses: dict[str, str | None]) -> 
     ]
     if fresh:
         connection.execute(insert(table), fresh)
+
+
+@dataclass(frozen=True)
+class DeviceTable:
+    """How one kind of device is kept: its table has the columns uuid, host_uuid, address, identity and the
+    dates.
+
+    `kinds` are the kinds of its evidence, the strongest first.
+    """
+
+    table: Table
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One device that a host shows: `columns` are what is observed, without uuid, host_uuid, address and
+    dates.
+
+    `first` are columns that only a new row gets, which a user may change later.
+    """
+
+    seen: Seen
+    columns: dict[str, Any]
+    first: dict[str, Any]
+
+
+def sync(
+    connection: Connection, kind: DeviceTable, host_uuid: str, observed: Sequence[Observation]
+) -> list[Row[Any]]:
+    """Bring a host's rows in line with what it shows; return the rows that are not seen, for the caller to
+    treat.
+
+    Rows keep their uuid where the evidence says that it is the same device, whatever its address is now.
+    """
+    table = kind.table
+    rows = {r.uuid: r for r in connection.execute(select(table).where(table.c.host_uuid == host_uuid))}
+    known = [Known(r.uuid, r.address, tuple((k, v) for k, v in r.identity)) for r in rows.values()]
+    matches = match(known, [o.seen for o in observed], kind.kinds)
+    by_seen = {id(o.seen): o for o in observed}
+    now = now_s()
+    for old, seen in matches.same:
+        values = _observed_values(by_seen[id(seen)])
+        row = rows[old.uuid]._mapping
+        if any(row[name] != value for name, value in values.items()):
+            connection.execute(
+                update(table).where(table.c.uuid == old.uuid).values(**values, last_op_date=now)
+            )
+    taken = set(connection.execute(select(table.c.uuid)).scalars()) if matches.new else set()
+    addresses: dict[str, str | None] = {old.uuid: seen.address for old, seen in matches.same}
+    for seen in matches.new:
+        uuid = device_uuid(host_uuid, seen, taken)
+        taken.add(uuid)
+        observation = by_seen[id(seen)]
+        values = {**observation.first, **_observed_values(observation)}
+        row_values = {"uuid": uuid, "host_uuid": host_uuid, "create_date": now, "last_op_date": now, **values}
+        connection.execute(insert(table), row_values)
+        addresses[uuid] = seen.address
+    addresses.update({old.uuid: None for old in matches.gone})
+    note_addresses(connection, addresses)
+    return [rows[old.uuid] for old in matches.gone]
+
+
+def _observed_values(observation: Observation) -> dict[str, Any]:
+    identity = [list(item) for item in observation.seen.identity]
+    return {**observation.columns, "address": observation.seen.address, "identity": identity}

@@ -38,8 +38,8 @@ class Observer(Protocol):
     async def inventory(self, host_uuid: str, inventory: Inventory) -> None:
         """The host's inventory, whole."""
 
-    async def device(self, host_uuid: str, event: DeviceEvent) -> None:
-        """One device has come, gone or changed."""
+    async def device(self, host_uuid: str, event: DeviceEvent) -> bool:
+        """One device has come, gone or changed; False asks for the whole inventory instead."""
 
     async def moved(self, host_uuid: str, endpoint: Endpoint) -> None:
         """The agent listens elsewhere now."""
@@ -102,9 +102,7 @@ class HostLink:
                     await self._meet()
                     first = False
                 if event.kind is EventKind.DEVICE:
-                    device = msgspec.convert(event.data, DeviceEvent)
-                    await self._observer.device(self._endpoint.host_uuid, device)
-                    self._hash = device.inventory_hash
+                    await self._device(msgspec.convert(event.data, DeviceEvent))
                 self._instance, self._since = event.instance, event.seq
 
     async def _meet(self) -> None:
@@ -112,15 +110,24 @@ class HostLink:
         hello = await self._client.hello(self._endpoint)
         self._check(hello)
         if hello.inventory_hash != self._hash:
-            task_uuid = new_uuid()
-            reply = await self._client.call(self._endpoint, TakeInventory(), task_uuid)
-            await self._observer.inventory(self._endpoint.host_uuid, reply.inventory)
-            self._hash = reply.inventory.hash
-            await self._client.acknowledge(self._endpoint, task_uuid)
+            await self._take_inventory()
         if self._connected is not True:
             log.info("host connected", extra={"host": self._endpoint.host_uuid, "agent": str(self._endpoint)})
             await self._observer.connected(self._endpoint.host_uuid)
             self._connected = True
+
+    async def _device(self, event: DeviceEvent) -> None:
+        if await self._observer.device(self._endpoint.host_uuid, event):
+            self._hash = event.inventory_hash
+        else:
+            await self._take_inventory()
+
+    async def _take_inventory(self) -> None:
+        task_uuid = new_uuid()
+        reply = await self._client.call(self._endpoint, TakeInventory(), task_uuid)
+        await self._observer.inventory(self._endpoint.host_uuid, reply.inventory)
+        self._hash = reply.inventory.hash
+        await self._client.acknowledge(self._endpoint, task_uuid)
 
     def _check(self, hello: Hello) -> None:
         if hello.host_uuid != self._endpoint.host_uuid:

@@ -1,4 +1,4 @@
-"""Run a script on one host or many over SSH, with time limits and output caps (SEMANTICS 4.6, KvmRunShell).
+"""Run a script on one host or many over SSH, with time limits and output caps (KvmRunShell, manual 4.3.10).
 
 The script goes through the channel's standard input to a fixed command, `_RUNNER`, which keeps it in a
 private file while `sh` runs it. The channel's input then stays open: its end tells the host to kill the
@@ -155,9 +155,9 @@ class _ScriptSession(asyncssh.SSHClientSession[bytes]):
     def exit_signal_received(
         self,
         signal: str,
-        core_dumped: bool,  # noqa: ARG002 (the signature is asyncssh's)
-        msg: str,  # noqa: ARG002
-        lang: str,  # noqa: ARG002
+        core_dumped: bool,
+        msg: str,
+        lang: str,
     ) -> None:
         self.code = _signal_code(signal)
         self.exited.set()

@@ -80,9 +80,9 @@ class _Client(asyncssh.SSHClient):
 
     def validate_host_public_key(
         self,
-        host: str,  # noqa: ARG002 (the signature is asyncssh's)
-        addr: str,  # noqa: ARG002
-        port: int,  # noqa: ARG002
+        host: str,
+        addr: str,
+        port: int,
         key: asyncssh.SSHKey,
     ) -> bool:
         self.seen = key
@@ -99,9 +99,9 @@ class _Client(asyncssh.SSHClient):
 
     def kbdint_challenge_received(
         self,
-        name: str,  # noqa: ARG002 (the signature is asyncssh's)
-        instructions: str,  # noqa: ARG002
-        lang: str,  # noqa: ARG002
+        name: str,
+        instructions: str,
+        lang: str,
         prompts: Sequence[tuple[str, bool]],
     ) -> list[str] | None:
         if not prompts:

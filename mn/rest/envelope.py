@@ -16,7 +16,7 @@ def error_code(error: HardpointError) -> dict[str, Any]:
     """Return an error as the API's ErrorCode; `details` ends with what to do."""
     details = error.details
     if error.remedy:
-        details = f"{details}; {error.remedy}"
+        details = f"{details.rstrip('.')}; {_decapitalised(error.remedy)}"
     code: dict[str, Any] = {"code": error.code, "description": error.summary, "details": details}
     if error.cause:
         code["cause"] = error_code(error.cause)
@@ -36,3 +36,8 @@ def raw_reply(body: bytes, status: int = 200, headers: dict[str, str] | None = N
 def error_reply(error: HardpointError, status: int, headers: dict[str, str] | None = None) -> web.Response:
     """Return the response of an error."""
     return reply({"error": error_code(error)}, status, headers)
+
+
+def _decapitalised(sentence: str) -> str:
+    """Return a sentence as the second half of one; names and abbreviations keep their capitals."""
+    return sentence[0].lower() + sentence[1:] if sentence[1:2].islower() else sentence

@@ -22,6 +22,8 @@ class Services:
     vault: Vault
     sessions: Sessions
     fleet: Fleet
+    incarnation: str
+    """Changes with every start of the process."""
 
 
 Job: TypeAlias = jobs.Job[Services]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -35,12 +34,29 @@ Tags = list[Annotated[str, Meta(min_length=1, max_length=2048)]]
 _HOST_NAME = re.compile(r"(?=.{1,253}\Z)(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*\.?\Z")
 
 
-@dataclass(frozen=True, slots=True)
-class HostAddress:
+class _Word:
+    """A text of a kind of its own: no dataclass, since msgspec would take those for objects."""
+
+    __slots__ = ("text",)
+    description: ClassVar[str] = "a text"
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and isinstance(other, _Word) and other.text == self.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.text!r})"
+
+
+class HostAddress(_Word):
     """An IP address or a host name, as a person wrote it; IP addresses in their shortest form."""
 
-    text: str
-
+    __slots__ = ()
     description = "an IPv4 or IPv6 address or a host name"
 
     @classmethod
@@ -54,13 +70,10 @@ class HostAddress:
             return cls(text.rstrip(".").lower())
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(_Word):
     """A text that is never shown: its repr is stars, and it goes into the journal sealed."""
 
-    text: str
-
-    description = "a text"
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return "Secret(*****)"

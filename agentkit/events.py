@@ -1,0 +1,127 @@
+"""The event stream: a bounded ring of numbered events that any number of subscribers read at their own pace.
+
+Subscribers have no queue of their own: each remembers the number of the last event it was given and reads on
+from the ring. One that is so slow that the ring has moved past it is let go; it comes back with the number it
+got to and is told by a `reset` that it missed something.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+
+from agentkit.errors import HardpointError
+from agentkit.wire import LEASE_TICK_S, Event, EventKind
+
+log = logging.getLogger(__name__)
+
+RING_EVENTS = 10_000
+RING_BYTES = 4 * 1024 * 1024
+SUBSCRIBERS_MAX = 64
+
+
+class EventHub:
+    """Numbers events, keeps the latest and hands them to subscribers; belongs to one event loop."""
+
+    def __init__(
+        self, instance: str, *, ring_events: int = RING_EVENTS, ring_bytes: int = RING_BYTES
+    ) -> None:
+        self.instance = instance
+        self._ring: deque[bytes] = deque()
+        self._ring_events = ring_events
+        self._ring_bytes = ring_bytes
+        self._bytes = 0
+        self._last = 0
+        self._ticks = 0
+        self._closed = False
+        self._wakers: set[asyncio.Event] = set()
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the latest event, 0 before the first."""
+        return self._last
+
+    def publish(self, kind: EventKind, data: Any = None) -> int:
+        """Add an event and return its number. To be called on the loop."""
+        line = self._line(kind, self._last + 1, data)
+        self._last += 1
+        self._ring.append(line)
+        self._bytes += len(line)
+        while len(self._ring) > self._ring_events or (self._bytes > self._ring_bytes and len(self._ring) > 1):
+            self._bytes -= len(self._ring.popleft())
+        self._wake()
+        return self._last
+
+    async def run(self, tick_s: float = LEASE_TICK_S) -> None:
+        """Tick until cancelled. Runs on the loop that does the work, so that a stuck loop does not tick."""
+        while True:
+            await asyncio.sleep(tick_s)
+            self._ticks += 1
+            self._wake()
+
+    def close(self) -> None:
+        """End all streams, now and later."""
+        self._closed = True
+        self._wake()
+
+    async def subscribe(self, instance: str | None, since: int) -> AsyncIterator[bytes]:
+        """Yield events, each a JSON document and a line end: all after `since`, then new ones, and ticks.
+
+        A tick (or the reset) comes at once, so that the reader knows that it is connected.
+
+        A `reset` comes first, and then only new events, when `instance` is not this one or the ring no longer
+        holds the event after `since`. The stream ends when the hub is closed or the reader is too slow.
+        Raises HardpointError when there are too many subscribers.
+        """
+        if len(self._wakers) >= SUBSCRIBERS_MAX:
+            details = f"there are {SUBSCRIBERS_MAX} event streams already"
+            raise HardpointError(
+                "SYS.1010", "Agent busy", details, remedy="close the streams that nobody reads"
+            )
+        waker = asyncio.Event()
+        self._wakers.add(waker)
+        try:
+            if instance == self.instance and self._oldest - 1 <= since <= self._last:
+                position, greeting = since, EventKind.TICK
+            else:
+                position, greeting = self._last, EventKind.RESET
+            yield self._line(greeting, position, None)
+            async for line in self._follow(waker, position):
+                yield line
+        finally:
+            self._wakers.discard(waker)
+
+    async def _follow(self, waker: asyncio.Event, position: int) -> AsyncIterator[bytes]:
+        ticks = self._ticks
+        while position >= self._oldest - 1:
+            if position < self._last:
+                position += 1
+                yield self._ring[position - self._oldest]
+            elif self._closed:
+                return
+            elif ticks != self._ticks:
+                ticks = self._ticks
+                yield self._line(EventKind.TICK, position, None)
+            else:
+                waker.clear()
+                await waker.wait()
+        log.warning(
+            "event stream dropped: its reader is too slow", extra={"at": position, "oldest": self._oldest}
+        )
+
+    @property
+    def _oldest(self) -> int:
+        return self._last - len(self._ring) + 1
+
+    def _line(self, kind: EventKind, seq: int, data: Any) -> bytes:
+        event = Event(seq=seq, instance=self.instance, kind=kind, data=data)
+        return msgspec.json.encode(event) + b"\n"
+
+    def _wake(self) -> None:
+        for waker in self._wakers:
+            waker.set()

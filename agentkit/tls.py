@@ -1,0 +1,88 @@
+"""TLS contexts of both sides: each shows a certificate and each checks the other's against the fleet's CA."""
+
+from __future__ import annotations
+
+import asyncio.sslproto
+import ssl
+from pathlib import Path
+
+from agentkit.errors import HardpointError
+
+READ_BUFFER_BYTES = 16 * 1024
+_REMEDY = "put the file in place, readable by the daemon's user, or correct its path in the configuration"
+
+
+def server_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
+    """Return the context of a server that lets in only clients with a certificate of `ca`.
+
+    Raises HardpointError naming the file when one is missing, unreadable or does not fit the others.
+    """
+    context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    # A resumed session would skip the look at the client's certificate, which may have expired since.
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    return context
+
+
+def client_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
+    """Return the context of a client that shows `certificate` and checks the server's name and `ca`.
+
+    Raises HardpointError naming the file when one is missing, unreadable or does not fit the others.
+    """
+    context = _context(ssl.PROTOCOL_TLS_CLIENT, certificate, key, ca)
+    context.check_hostname = True
+    return context
+
+
+def lower_read_buffer() -> None:
+    """Make asyncio's TLS connections of this process read 16 KiB (one TLS record) at a time, not 256 KiB.
+
+    asyncio allocates that buffer for each connection and has no setting for it but this class attribute; a
+    Python without the attribute is left as it is.
+    """
+    protocol = asyncio.sslproto.SSLProtocol
+    if getattr(protocol, "max_size", 0) > READ_BUFFER_BYTES:
+        protocol.max_size = READ_BUFFER_BYTES
+
+
+def _context(purpose: int, certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
+    for what, path in (("certificate", certificate), ("key", key), ("CA certificate", ca)):
+        _check_readable(what, path)
+    context = ssl.SSLContext(purpose)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(certificate, key, password=_no_password)
+    except (ssl.SSLError, ValueError) as error:
+        raise _unusable(certificate, key, error) from error
+    try:
+        context.load_verify_locations(cafile=ca)
+    except ssl.SSLError as error:
+        raise _tls_error(
+            f"the CA certificate {ca} is not a PEM certificate: {error.reason or error}"
+        ) from error
+    return context
+
+
+def _check_readable(what: str, path: Path) -> None:
+    try:
+        with path.open("rb"):
+            return
+    except OSError as error:
+        raise _tls_error(f"the {what} {path} cannot be read: {error.strerror}") from error
+
+
+def _no_password() -> str:
+    # Without this OpenSSL asks for the password of an encrypted key on the terminal, and waits.
+    raise ValueError("the key is protected by a password")
+
+
+def _unusable(certificate: Path, key: Path, error: Exception) -> HardpointError:
+    reason = getattr(error, "reason", None) or str(error)
+    if reason == "KEY_VALUES_MISMATCH":
+        return _tls_error(f"the key {key} does not belong to the certificate {certificate}")
+    return _tls_error(f"the certificate {certificate} and key {key} cannot be used: {reason}")
+
+
+def _tls_error(details: str) -> HardpointError:
+    return HardpointError("SYS.1006", "TLS cannot be set up", details, remedy=_REMEDY)

@@ -1,0 +1,61 @@
+"""What the agent does for each command."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from agentkit.tasks import Handler
+from agentkit.wire import Command
+from kvmagent.owner import Owner, Ownership
+from kvmagent.protocol import (
+    Connect,
+    ConnectReply,
+    Release,
+    ReleaseReply,
+    TakeInventory,
+    TakeInventoryReply,
+)
+from kvmagent.stock import Stocktaker
+
+
+@dataclass
+class Context:
+    """What the handlers work with."""
+
+    ownership: Ownership
+    stock: Stocktaker[Any]
+    owning: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the owner is looked at and changed, so that two fleets cannot both find the host free."""
+
+
+async def connect(context: Context, command: Connect) -> ConnectReply:
+    """Take stock, then take the host: a host that cannot be read is not taken."""
+    asking = Owner(command.host_uuid, command.fleet_uuid)
+    async with context.owning:
+        context.ownership.check(asking)
+        inventory = await context.stock.take()
+        await context.ownership.take(asking)
+    return ConnectReply(inventory=inventory)
+
+
+async def release(context: Context, command: Release) -> ReleaseReply:
+    """Give the host back."""
+    async with context.owning:
+        await context.ownership.release(Owner(command.host_uuid, command.fleet_uuid))
+    return ReleaseReply()
+
+
+async def take_inventory(context: Context, _command: TakeInventory) -> TakeInventoryReply:
+    """Read the machine again."""
+    return TakeInventoryReply(inventory=await context.stock.take())
+
+
+HANDLERS: dict[type[Command[Any]], Handler[Context]] = {
+    Connect: connect,
+    Release: release,
+    TakeInventory: take_inventory,
+}
+RERUNNABLE: frozenset[type[Command[Any]]] = frozenset({Connect, Release, TakeInventory})
+"""Commands that do no harm when a restart interrupted them and they are run again."""

@@ -1,0 +1,174 @@
+"""The management node as a command: `serve` it, `stop` it with its local agents."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from pydantic import ValidationError
+
+from agentkit import logs, notify
+from agentkit.errors import HardpointError
+from mn import app
+from mn.fleet.deploy import agent_homes, stop_agent
+from mn.jobs.job import Boundary
+from mn.settings import Settings
+
+LOCK = "mn.lock"
+STOP_TIMEOUT_S = 15.0
+EXIT_REFUSED = 2
+EXIT_RUNNING = 3
+"""Another process serves the state folder."""
+
+
+class AlreadyRunningError(HardpointError):
+    """The state folder is in use."""
+
+
+def main(argv: list[str] | None = None, boundary: Boundary = lambda _name: None) -> int:
+    """Run a subcommand and return its exit code: 0 done, 2 refused with a line on standard error, 3
+    runs already.
+    """
+    parser = argparse.ArgumentParser(prog="python -m mn", description="The Hardpoint management node.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve until SIGTERM or SIGINT")
+    serve.add_argument("--state", type=Path, required=True, help="folder of the database, keys and logs")
+    serve.add_argument("--listen", help="address of the REST API")
+    serve.add_argument("--port", type=int, help="port of the REST API (0: any)")
+    serve.add_argument(
+        "--local-agents", action="store_true", default=None, help="agents of loopback hosts run here"
+    )
+    serve.set_defaults(run=lambda arguments: _serve(arguments, boundary))
+    stop = commands.add_parser("stop", help="stop the node of a state folder and its local agents")
+    stop.add_argument("--state", type=Path, required=True, help="the folder given to serve")
+    stop.set_defaults(run=_stop)
+    arguments = parser.parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = arguments.run
+    try:
+        return run(arguments)
+    except HardpointError as error:
+        remedy = f"; {error.remedy}" if error.remedy else ""
+        print(f"mn: {error.details}{remedy}", file=sys.stderr)  # noqa: T201 - a command speaks to its user
+        return EXIT_RUNNING if isinstance(error, AlreadyRunningError) else EXIT_REFUSED
+
+
+def _serve(arguments: argparse.Namespace, boundary: Boundary) -> int:
+    state: Path = arguments.state.absolute()
+    try:
+        state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        settings = Settings.load(
+            state,
+            listen_address=arguments.listen,
+            port=arguments.port,
+            local_agents=arguments.local_agents,
+        )
+        lock = _take_lock(state)
+    except OSError as error:
+        raise HardpointError(
+            "SYS.1000",
+            "State folder cannot be used",
+            f"the state folder {state} cannot be used: {error.strerror}",
+            remedy="run as the user that owns it, or name another folder",
+        ) from error
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise HardpointError(
+            "SYS.1007", "Invalid settings", f"settings of {state}: {faults}", remedy="correct mn.toml"
+        ) from error
+    logs.setup("mn", settings.log_level)
+    with lock:
+        asyncio.run(_serve_until_stopped(settings, lock, boundary))
+    return 0
+
+
+async def _serve_until_stopped(settings: Settings, lock: IO[str], boundary: Boundary) -> None:
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopped.set)
+    node = await app.start(settings, boundary)
+    _write_lock(lock, {"pid": os.getpid(), "url": node.url})
+    notifier = notify.Notifier()
+    notifier.ready()
+    await stopped.wait()
+    notifier.stopping()
+    await app.stop(node)
+
+
+def _take_lock(state: Path) -> IO[str]:
+    file = (state / LOCK).open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = _parsed(file.read())
+        file.close()
+        raise AlreadyRunningError(
+            "SYS.1000",
+            "Already running",
+            f"a management node (pid {holder.get('pid', 'unknown')}) runs on the state folder {state}",
+            remedy=f"use it at {holder.get('url', 'its port')}, or `hardpoint down --state {state}`",
+        ) from None
+    _write_lock(file, {"pid": os.getpid()})
+    return file
+
+
+def _write_lock(file: IO[str], content: dict[str, object]) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(json.dumps(content))
+    file.flush()
+
+
+def _parsed(text: str) -> dict[str, object]:
+    with contextlib.suppress(ValueError):
+        content = json.loads(text)
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    state: Path = arguments.state.absolute()
+    if not state.is_dir():
+        raise HardpointError(
+            "SYS.1007", "No such state", f"there is no state folder {state}", remedy="give the one of `up`"
+        )
+    pid = _holder(state)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    if pid:
+        os.kill(pid, signal.SIGTERM)
+    while pid and _holder(state) == pid:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+    agents = sum(stop_agent(home) for home in agent_homes(state / app.AGENTS_DIR))
+    print(json.dumps({"mn": pid is not None, "agents": agents}))  # noqa: T201
+    return 0
+
+
+def _holder(state: Path) -> int | None:
+    try:
+        with (state / LOCK).open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pid = _parsed(file.read()).get("pid")
+                return pid if isinstance(pid, int) else None
+    except FileNotFoundError:
+        return None
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

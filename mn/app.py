@@ -1,0 +1,185 @@
+"""The composition root: the one place where the parts of the management node are wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import ssl
+from dataclasses import dataclass
+
+from aiohttp import web
+from sqlalchemy import Column, Connection, String, Table, insert, select
+
+from agentkit.errors import HardpointError
+from agentkit.tls import client_context
+from mn import facilities
+from mn.db.engine import Database
+from mn.db.migrations import upgrade
+from mn.db.schema import metadata, new_uuid
+from mn.db.vault import Vault
+from mn.facilities.accounts import DEFAULT_PASSWORD_NOTICE, ensure_admin
+from mn.facilities.hosts.stock import StockObserver
+from mn.facilities.hosts.tables import load_deployed
+from mn.fleet.ca import CertificateAuthority
+from mn.fleet.client import AgentClient, Endpoint
+from mn.fleet.deploy import Deployer, LocalDeployer, Target
+from mn.fleet.fleet import Fleet
+from mn.fleet.ssh import SshPool
+from mn.jobs.engine import Engine
+from mn.jobs.job import Boundary
+from mn.rest.server import RestServer, resolver
+from mn.rest.services import Services
+from mn.rest.sessions import Sessions
+from mn.rest.types import RequestCodec
+from mn.settings import Settings
+
+log = logging.getLogger(__name__)
+
+DATABASE = "hardpoint.db"
+KEY_FILE = "secret.key"
+CA_DIR = "ca"
+AGENTS_DIR = "agents"
+SESSION_PURGE_S = 3600
+SLOW_CLIENT_S = 30.0
+
+fleet_table = Table("fleet", metadata, Column("uuid", String(32), primary_key=True))
+"""One row: the uuid that agents know this fleet by."""
+
+
+@dataclass
+class Node:
+    """A running management node."""
+
+    services: Services
+    engine: Engine[Services]
+    runner: web.AppRunner
+    url: str
+    purger: asyncio.Task[None]
+
+
+def _no_boundary(_name: str) -> None:
+    """Go on."""
+
+
+async def start(settings: Settings, boundary: Boundary = _no_boundary) -> Node:
+    """Open the state folder, resume jobs, link the hosts and serve; HardpointError when any of it
+    cannot be.
+    """
+    facilities.load()
+    vault = Vault.open_file(settings.state_dir / KEY_FILE)
+    db = Database(settings.state_dir / DATABASE)
+    await asyncio.to_thread(db.prepare, upgrade)
+    db.start()
+    try:
+        return await _start(settings, vault, db, boundary)
+    except BaseException:
+        await asyncio.to_thread(db.close)
+        raise
+
+
+async def _start(settings: Settings, vault: Vault, db: Database, boundary: Boundary) -> Node:
+    sessions = Sessions(db)
+    fleet = await _fleet(settings, db)
+    services = Services(settings, db, vault, sessions, fleet, secrets.token_hex(16))
+    fleet.observe(StockObserver(db, settings.cpu_over_provisioning))
+    codec = RequestCodec(vault)
+    engine = Engine(db, services, resolver(codec), boundary=boundary)
+    if await db.write(ensure_admin):
+        log.warning(DEFAULT_PASSWORD_NOTICE)
+    runner = web.AppRunner(RestServer(services, engine, codec).application(), access_log=None)
+    await runner.setup()
+    try:
+        url = await _listen(runner, settings)
+        await _track_hosts(services)
+        resumed = await engine.start()
+    except BaseException:
+        await runner.cleanup()
+        await fleet.stop()
+        raise
+    log.info("management node ready", extra={"url": url, "resumed_jobs": resumed})
+    return Node(services, engine, runner, url, asyncio.create_task(_purge_sessions(sessions)))
+
+
+async def stop(node: Node) -> None:
+    """Stop serving; running jobs stay in the journal, agents go on."""
+    node.purger.cancel()
+    await node.runner.cleanup()
+    await node.engine.stop()
+    await node.services.fleet.stop()
+    await asyncio.to_thread(node.services.db.close)
+
+
+async def _fleet(settings: Settings, db: Database) -> Fleet:
+    ca = await asyncio.to_thread(CertificateAuthority, settings.state_dir / CA_DIR)
+    pair = await asyncio.to_thread(ca.client)
+    client = AgentClient(client_context(pair.certificate, pair.key, pair.ca))
+    deployers: list[Deployer] = []
+    if settings.local_agents:
+        directory = settings.state_dir / AGENTS_DIR
+        local = LocalDeployer(
+            directory, ca, root=settings.local_agent_root, rescan_s=settings.local_agent_rescan_s
+        )
+        deployers.append(local)
+    return Fleet(await db.write(ensure_fleet), client, deployers, SshPool())
+
+
+def ensure_fleet(connection: Connection) -> str:
+    """Return this fleet's uuid, made at the first start."""
+    uuid: str | None = connection.execute(select(fleet_table.c.uuid)).scalar()
+    if uuid is None:
+        uuid = new_uuid()
+        connection.execute(insert(fleet_table), {"uuid": uuid})
+    return uuid
+
+
+async def _listen(runner: web.AppRunner, settings: Settings) -> str:
+    context = _server_context(settings)
+    site = web.TCPSite(
+        runner, settings.listen_address, settings.port, ssl_context=context, shutdown_timeout=2
+    )
+    where = f"{settings.listen_address}:{settings.port}"
+    try:
+        await site.start()
+    except OSError as error:
+        raise HardpointError(
+            "SYS.1000",
+            "Cannot listen",
+            f"the REST API cannot listen on {where}: {error.strerror}",
+            remedy="stop what uses the port, or choose another one with --port",
+        ) from error
+    address, port = runner.addresses[0][:2]
+    host = f"[{address}]" if ":" in address else address
+    return f"{'https' if context else 'http'}://{host}:{port}"
+
+
+def _server_context(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_certificate is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.tls_certificate, settings.tls_key)
+    except (OSError, ssl.SSLError) as error:
+        raise HardpointError(
+            "SYS.1000",
+            "TLS cannot be set up",
+            f"tls_certificate {settings.tls_certificate} with tls_key {settings.tls_key}: {error}",
+            remedy="give PEM files that belong together and that this user can read",
+        ) from error
+    return context
+
+
+async def _track_hosts(services: Services) -> None:
+    for row in await services.db.read(load_deployed):
+        target = Target(row.uuid, row.management_ip)
+        services.fleet.track(
+            target, Endpoint(row.uuid, row.agent_address, row.agent_port), row.inventory_hash
+        )
+
+
+async def _purge_sessions(sessions: Sessions) -> None:
+    while True:
+        await asyncio.sleep(SESSION_PURGE_S)
+        with contextlib.suppress(HardpointError):
+            await sessions.purge()

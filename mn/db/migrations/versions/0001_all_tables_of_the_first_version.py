@@ -1,0 +1,280 @@
+"""All tables of the first version."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Change the schema."""
+    op.create_table(
+        "account",
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("description", sa.String(length=2048), nullable=True),
+        sa.Column("type", sa.String(length=32), nullable=False),
+        sa.Column("password_salt", sa.String(length=32), nullable=False),
+        sa.Column("password_hash", sa.String(length=128), nullable=False),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.Column("last_op_date", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_account")),
+    )
+    op.create_index("ix_account_name", "account", ["name"], unique=False)
+
+    op.create_table(
+        "device_address",
+        sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("device_uuid", sa.String(length=32), nullable=False),
+        sa.Column("address", sa.String(length=255), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("until", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_device_address")),
+    )
+    op.create_index("ix_device_address_device_uuid", "device_address", ["device_uuid"], unique=False)
+
+    op.create_table(
+        "fleet",
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_fleet")),
+    )
+    op.create_table(
+        "job",
+        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("operation", sa.String(length=255), nullable=False),
+        sa.Column("request", sa.Text(), nullable=False),
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("locks", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("result", sa.Text(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("deadline", sa.BigInteger(), nullable=False),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.Column("finish_date", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_job")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_job_uuid")),
+    )
+    op.create_index("ix_job_finish_date", "job", ["finish_date"], unique=False)
+    op.create_index(
+        "ix_job_unfinished", "job", ["seq"], unique=False, sqlite_where=sa.text("finish_date IS NULL")
+    )
+
+    op.create_table(
+        "session",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("account_uuid", sa.String(length=32), nullable=False),
+        sa.Column("expire_date", sa.BigInteger(), nullable=False),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("digest", name=op.f("pk_session")),
+    )
+    op.create_index("ix_session_account_uuid", "session", ["account_uuid"], unique=False)
+    op.create_index("ix_session_expire_date", "session", ["expire_date"], unique=False)
+
+    op.create_table(
+        "zone",
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("description", sa.String(length=2048), nullable=True),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("type", sa.String(length=32), nullable=False),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.Column("last_op_date", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_zone")),
+    )
+    op.create_index("ix_zone_name", "zone", ["name"], unique=False)
+
+    op.create_table(
+        "cluster",
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("description", sa.String(length=2048), nullable=True),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("hypervisor_type", sa.String(length=32), nullable=False),
+        sa.Column("type", sa.String(length=32), nullable=False),
+        sa.Column("zone_uuid", sa.String(length=32), nullable=False),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.Column("last_op_date", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["zone_uuid"], ["zone.uuid"], name=op.f("fk_cluster_zone_uuid")),
+        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_cluster")),
+    )
+    op.create_index("ix_cluster_hypervisor_type", "cluster", ["hypervisor_type"], unique=False)
+    op.create_index("ix_cluster_name", "cluster", ["name"], unique=False)
+    op.create_index("ix_cluster_zone_uuid", "cluster", ["zone_uuid"], unique=False)
+
+    op.create_table(
+        "job_lock",
+        sa.Column("resource", sa.String(length=255), nullable=False),
+        sa.Column("job_uuid", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job_uuid"], ["job.uuid"], name=op.f("fk_job_lock_job_uuid"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("resource", name=op.f("pk_job_lock")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "job_step",
+        sa.Column("job_uuid", sa.String(length=32), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("result", sa.Text(), nullable=True),
+        sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("undone", sa.Boolean(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job_uuid"], ["job.uuid"], name=op.f("fk_job_step_job_uuid"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("job_uuid", "position", name=op.f("pk_job_step")),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "host",
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("description", sa.String(length=2048), nullable=True),
+        sa.Column("zone_uuid", sa.String(length=32), nullable=False),
+        sa.Column("cluster_uuid", sa.String(length=32), nullable=False),
+        sa.Column("management_ip", sa.String(length=255), nullable=False),
+        sa.Column("hypervisor_type", sa.String(length=32), nullable=False),
+        sa.Column("state", sa.String(length=32), nullable=False),
+        sa.Column("status", sa.String(length=32), nullable=False),
+        sa.Column("total_cpu_capacity", sa.BigInteger(), nullable=True),
+        sa.Column("available_cpu_capacity", sa.BigInteger(), nullable=True),
+        sa.Column("cpu_sockets", sa.Integer(), nullable=True),
+        sa.Column("total_memory_capacity", sa.BigInteger(), nullable=True),
+        sa.Column("available_memory_capacity", sa.BigInteger(), nullable=True),
+        sa.Column("cpu_num", sa.Integer(), nullable=True),
+        sa.Column("username", sa.String(length=255), nullable=False),
+        sa.Column("password", sa.Text(), nullable=False),
+        sa.Column("ssh_port", sa.Integer(), nullable=False),
+        sa.Column("ssh_host_key", sa.Text(), nullable=True),
+        sa.Column("agent_address", sa.String(length=255), nullable=True),
+        sa.Column("agent_port", sa.Integer(), nullable=True),
+        sa.Column("inventory_hash", sa.String(length=64), nullable=True),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.Column("last_op_date", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["cluster_uuid"], ["cluster.uuid"], name=op.f("fk_host_cluster_uuid")),
+        sa.ForeignKeyConstraint(["zone_uuid"], ["zone.uuid"], name=op.f("fk_host_zone_uuid")),
+        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_host")),
+        sa.UniqueConstraint("management_ip", name=op.f("uq_host_management_ip")),
+    )
+    op.create_index("ix_host_cluster_uuid", "host", ["cluster_uuid"], unique=False)
+    op.create_index("ix_host_hypervisor_type", "host", ["hypervisor_type"], unique=False)
+    op.create_index("ix_host_name", "host", ["name"], unique=False)
+    op.create_index("ix_host_state", "host", ["state"], unique=False)
+    op.create_index("ix_host_status", "host", ["status"], unique=False)
+    op.create_index("ix_host_zone_uuid", "host", ["zone_uuid"], unique=False)
+
+    op.create_table(
+        "block_device",
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("host_uuid", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("parent", sa.String(length=128), nullable=True),
+        sa.Column("transport", sa.String(length=32), nullable=False),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("wwid", sa.String(length=255), nullable=True),
+        sa.Column("vendor", sa.String(length=255), nullable=True),
+        sa.Column("model", sa.String(length=255), nullable=True),
+        sa.Column("serial", sa.String(length=255), nullable=True),
+        sa.Column("rotational", sa.Boolean(), nullable=False),
+        sa.Column("read_only", sa.Boolean(), nullable=False),
+        sa.Column("removable", sa.Boolean(), nullable=False),
+        sa.Column("pci_device_address", sa.String(length=32), nullable=True),
+        sa.Column("mounts", sa.JSON(), nullable=False),
+        sa.Column("holders", sa.JSON(), nullable=False),
+        sa.Column("address", sa.String(length=128), nullable=True),
+        sa.Column("identity", sa.JSON(), nullable=False),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.Column("last_op_date", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["host_uuid"], ["host.uuid"], name=op.f("fk_block_device_host_uuid"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_block_device")),
+    )
+    op.create_index("ix_block_device_host_uuid", "block_device", ["host_uuid"], unique=False)
+    op.create_index("ix_block_device_name", "block_device", ["name"], unique=False)
+    op.create_index(
+        "ix_block_device_pci_device_address", "block_device", ["pci_device_address"], unique=False
+    )
+    op.create_index("ix_block_device_serial", "block_device", ["serial"], unique=False)
+    op.create_index("ix_block_device_transport", "block_device", ["transport"], unique=False)
+    op.create_index("ix_block_device_wwid", "block_device", ["wwid"], unique=False)
+
+    op.create_table(
+        "pci_device",
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("description", sa.String(length=2048), nullable=True),
+        sa.Column("host_uuid", sa.String(length=32), nullable=False),
+        sa.Column("vm_instance_uuid", sa.String(length=32), nullable=True),
+        sa.Column("vendor_id", sa.String(length=4), nullable=False),
+        sa.Column("device_id", sa.String(length=4), nullable=False),
+        sa.Column("subvendor_id", sa.String(length=4), nullable=False),
+        sa.Column("subdevice_id", sa.String(length=4), nullable=False),
+        sa.Column("pci_device_address", sa.String(length=32), nullable=True),
+        sa.Column("type", sa.String(length=32), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("status", sa.String(length=16), nullable=False),
+        sa.Column("meta_data", sa.JSON(), nullable=True),
+        sa.Column("matched_pci_device_offering_ref", sa.JSON(), nullable=True),
+        sa.Column("class_code", sa.String(length=6), nullable=True),
+        sa.Column("driver", sa.String(length=64), nullable=True),
+        sa.Column("iommu_group", sa.String(length=128), nullable=True),
+        sa.Column("numa_node", sa.Integer(), nullable=True),
+        sa.Column("boot_critical", sa.String(length=255), nullable=True),
+        sa.Column("address", sa.String(length=32), nullable=True),
+        sa.Column("identity", sa.JSON(), nullable=False),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.Column("last_op_date", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["host_uuid"], ["host.uuid"], name=op.f("fk_pci_device_host_uuid"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_pci_device")),
+    )
+    op.create_index("ix_pci_device_device_id", "pci_device", ["device_id"], unique=False)
+    op.create_index("ix_pci_device_host_uuid", "pci_device", ["host_uuid"], unique=False)
+    op.create_index("ix_pci_device_name", "pci_device", ["name"], unique=False)
+    op.create_index("ix_pci_device_pci_device_address", "pci_device", ["pci_device_address"], unique=False)
+    op.create_index("ix_pci_device_state", "pci_device", ["state"], unique=False)
+    op.create_index("ix_pci_device_status", "pci_device", ["status"], unique=False)
+    op.create_index("ix_pci_device_type", "pci_device", ["type"], unique=False)
+    op.create_index("ix_pci_device_vendor_id", "pci_device", ["vendor_id"], unique=False)
+    op.create_index("ix_pci_device_vm_instance_uuid", "pci_device", ["vm_instance_uuid"], unique=False)
+
+    op.create_table(
+        "usb_device",
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("description", sa.String(length=2048), nullable=True),
+        sa.Column("host_uuid", sa.String(length=32), nullable=False),
+        sa.Column("vm_instance_uuid", sa.String(length=32), nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("bus_num", sa.String(length=3), nullable=True),
+        sa.Column("dev_num", sa.String(length=3), nullable=True),
+        sa.Column("id_vendor", sa.String(length=4), nullable=False),
+        sa.Column("id_product", sa.String(length=4), nullable=False),
+        sa.Column("i_manufacturer", sa.String(length=255), nullable=False),
+        sa.Column("i_product", sa.String(length=255), nullable=False),
+        sa.Column("i_serial", sa.String(length=255), nullable=False),
+        sa.Column("usb_version", sa.String(length=16), nullable=False),
+        sa.Column("address", sa.String(length=64), nullable=True),
+        sa.Column("identity", sa.JSON(), nullable=False),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.Column("last_op_date", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["host_uuid"], ["host.uuid"], name=op.f("fk_usb_device_host_uuid"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_usb_device")),
+    )
+    op.create_index("ix_usb_device_host_uuid", "usb_device", ["host_uuid"], unique=False)
+    op.create_index("ix_usb_device_i_serial", "usb_device", ["i_serial"], unique=False)
+    op.create_index("ix_usb_device_id_product", "usb_device", ["id_product"], unique=False)
+    op.create_index("ix_usb_device_id_vendor", "usb_device", ["id_vendor"], unique=False)
+    op.create_index("ix_usb_device_name", "usb_device", ["name"], unique=False)
+    op.create_index("ix_usb_device_state", "usb_device", ["state"], unique=False)
+    op.create_index("ix_usb_device_vm_instance_uuid", "usb_device", ["vm_instance_uuid"], unique=False)

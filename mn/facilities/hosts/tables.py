@@ -1,0 +1,115 @@
+"""The host's row, its resource, and the units of work on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    ForeignKey,
+    Integer,
+    Row,
+    String,
+    Table,
+    Text,
+    select,
+    update,
+)
+
+from kvmagent.protocol import HostFacts
+from mn.db.schema import date_columns, metadata, named_columns, now_s, private, uuid_column
+from mn.facilities.clusters import CLUSTER
+from mn.facilities.zones import ZONE
+from mn.fleet.client import Endpoint
+from mn.query.resource import Relation, Resource
+
+host_table = Table(
+    "host",
+    metadata,
+    *named_columns("host"),
+    uuid_column("zone_uuid", ForeignKey("zone.uuid"), nullable=False, index=True, comment="UUID of its zone"),
+    uuid_column(
+        "cluster_uuid", ForeignKey("cluster.uuid"), nullable=False, index=True, comment="UUID of its cluster"
+    ),
+    Column(
+        "management_ip", String(255), nullable=False, unique=True, comment="address or name it is managed by"
+    ),
+    Column("hypervisor_type", String(32), nullable=False, index=True, comment="KVM"),
+    Column(
+        "state",
+        String(32),
+        nullable=False,
+        index=True,
+        comment="Enabled, Disabled, PreMaintenance, Maintenance",
+    ),
+    Column("status", String(32), nullable=False, index=True, comment="Connecting, Connected or Disconnected"),
+    Column("total_cpu_capacity", BigInteger, comment="virtual CPUs it may carry"),
+    Column("available_cpu_capacity", BigInteger, comment="virtual CPUs that are free"),
+    Column("cpu_sockets", Integer, comment="CPU sockets"),
+    Column("total_memory_capacity", BigInteger, comment="bytes of memory"),
+    Column("available_memory_capacity", BigInteger, comment="bytes of memory that are free"),
+    Column("cpu_num", Integer, comment="CPUs (hardware threads)"),
+    Column("username", String(255), nullable=False, comment="SSH user"),
+    private("password", Text, nullable=False),
+    Column("ssh_port", Integer, nullable=False, comment="SSH port"),
+    private("ssh_host_key", Text),
+    private("agent_address", String(255)),
+    private("agent_port", Integer),
+    private("inventory_hash", String(64)),
+    *date_columns(),
+)
+
+HOST = Resource(
+    "Host",
+    host_table,
+    {
+        "zone": Relation(lambda: ZONE, "zoneUuid", "uuid"),
+        "cluster": Relation(lambda: CLUSTER, "clusterUuid", "uuid"),
+    },
+)
+ZONE.relations["host"] = Relation(lambda: HOST, "uuid", "zoneUuid")
+CLUSTER.relations["host"] = Relation(lambda: HOST, "uuid", "clusterUuid")
+
+SEALED_FOR = "password of a host"
+
+
+def change_host(connection: Connection, uuid: str, **values: Any) -> None:
+    """Write columns of a host; nothing happens when it is gone."""
+    where = host_table.c.uuid == uuid
+    connection.execute(update(host_table).where(where).values(**values, last_op_date=now_s()))
+
+
+def set_status(connection: Connection, uuid: str, status: str) -> None:
+    """Write a host's status when it is another one."""
+    where = (host_table.c.uuid == uuid) & (host_table.c.status != status)
+    connection.execute(update(host_table).where(where).values(status=status, last_op_date=now_s()))
+
+
+def save_endpoint(connection: Connection, uuid: str, endpoint: Endpoint) -> None:
+    """Write where a host's agent listens."""
+    change_host(connection, uuid, agent_address=endpoint.address, agent_port=endpoint.port)
+
+
+def save_facts(
+    connection: Connection, uuid: str, facts: HostFacts, inventory_hash: str, cpu_over_provisioning: float
+) -> None:
+    """Write a host's capacity; no VM takes of it yet."""
+    cpus = int(facts.cpu_num * cpu_over_provisioning)
+    change_host(
+        connection,
+        uuid,
+        cpu_num=facts.cpu_num,
+        cpu_sockets=facts.cpu_sockets,
+        total_cpu_capacity=cpus,
+        available_cpu_capacity=cpus,
+        total_memory_capacity=facts.memory_bytes,
+        available_memory_capacity=facts.memory_bytes,
+        inventory_hash=inventory_hash,
+    )
+
+
+def load_deployed(connection: Connection) -> list[Row[Any]]:
+    """Return the hosts whose agent has been connected before."""
+    return list(connection.execute(select(host_table).where(host_table.c.agent_port.is_not(None))))

@@ -1,0 +1,63 @@
+async def publish(mn, uuid, number, **more):
+    await mn.task(uuid, {"command": "publish", "number": number, **more})
+
+
+async def test_a_stream_begins_with_a_reset_for_who_knows_no_instance(agent):
+    async with agent.client() as mn, mn.events() as next_event:
+        event = await next_event()
+    assert event == {"seq": 0, "instance": agent.ready["instance"], "kind": "reset"}
+
+
+async def test_a_stream_resumes_after_the_number_given(agent, new_uuid):
+    instance = agent.ready["instance"]
+    async with agent.client() as mn:
+        await publish(mn, new_uuid(), 5)
+        async with mn.events(instance, since=3) as next_event:
+            assert (await next_event())["kind"] == "tick"
+            events = [await next_event() for _ in range(3)]
+    assert [event["seq"] for event in events] == [4, 5, 6]
+    assert [event["kind"] for event in events] == ["device", "device", "task"]
+    assert events[0]["data"]["number"] == 3
+    assert events[2]["data"]["state"] == "Succeeded"
+
+
+async def test_a_stream_is_reset_when_the_agent_is_a_new_instance(agent, new_uuid):
+    old = agent.ready["instance"]
+    async with agent.client() as mn:
+        await publish(mn, new_uuid(), 2)
+    agent.kill()
+    agent.start()
+    async with agent.client() as mn, mn.events(old, since=2) as next_event:
+        event = await next_event()
+    assert (event["kind"], event["seq"]) == ("reset", 0)
+    assert event["instance"] != old
+
+
+async def test_a_tick_arrives_and_repeats_the_last_number(make_agent, new_uuid):
+    agent = make_agent(settings={"tick_s": 0.1}).start()
+    async with agent.client() as mn:
+        await publish(mn, new_uuid(), 1)
+        async with mn.events(agent.ready["instance"], since=2) as next_event:
+            assert [(await next_event())["kind"] for _ in range(3)] == ["tick"] * 3
+            assert (await next_event())["seq"] == 2
+
+
+async def test_events_come_while_the_stream_is_open(agent, new_uuid):
+    async with agent.client() as mn, mn.events() as next_event:
+        await next_event()
+        await publish(mn, new_uuid(), 1)
+        event = await next_event()
+        while event["kind"] == "tick":
+            event = await next_event()
+    assert (event["kind"], event["seq"]) == ("device", 1)
+
+
+async def test_a_stream_ends_when_the_agent_stops(agent):
+    async with agent.client() as mn, mn.events() as next_event:
+        await next_event()
+        agent.terminate()
+        event = await next_event()
+        while event["kind"] == "tick":
+            event = await next_event()
+    assert event["kind"] == "end"
+    assert agent.exit_code() == 0

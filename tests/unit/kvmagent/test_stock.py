@@ -1,0 +1,260 @@
+import asyncio
+import os
+import threading
+import time
+
+import pytest
+
+from agentkit.errors import HardpointError
+from kvmagent.handlers import Context, connect, release, take_inventory
+from kvmagent.owner import Ownership
+from kvmagent.protocol import (
+    Connect,
+    DeviceAction,
+    DeviceEvent,
+    HostFacts,
+    Inventory,
+    NetworkInterface,
+    Release,
+    TakeInventory,
+)
+from kvmagent.stock import Stocktaker
+
+FACTS = HostFacts(
+    hostname="h",
+    machine_id=None,
+    boot_id=None,
+    architecture="x86_64",
+    kernel="6",
+    distribution="debian",
+    distribution_version="12",
+    distribution_name="Debian",
+    cpu_model="c",
+    cpu_vendor="v",
+    cpu_num=1,
+    cpu_sockets=1,
+    cpu_cores=1,
+    cpu_mhz=None,
+    memory_bytes=1,
+    virtualisation=None,
+    kvm=False,
+    iommu=False,
+    system_vendor=None,
+    system_product=None,
+    system_serial=None,
+)
+
+
+def interface(name):
+    return NetworkInterface(
+        name=name,
+        kind="physical",
+        mac=None,
+        mtu=1500,
+        state="up",
+        speed_mbit=None,
+        driver=None,
+        pci_address=None,
+        master=None,
+        addresses=[],
+        default_route=False,
+    )
+
+
+class Machine:
+    """A machine whose devices are the files of a directory."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.reads = 0
+        self.threads = set()
+        self.events = []
+        self.asked = 0
+        self.subsystem = "usb"
+        self.readable, self.writable = os.pipe()
+
+    def fileno(self):
+        return self.readable
+
+    def drain(self):
+        os.read(self.readable, 1000)
+        return {self.subsystem}
+
+    def plug(self, name):
+        (self.directory / name).touch()
+        os.write(self.writable, b"x")
+
+    def read(self, netlink):
+        self.reads += 1
+        self.netlink = netlink
+        self.threads.add(threading.current_thread())
+        names = sorted(file.name for file in self.directory.iterdir())
+        network = [interface(name) for name in names]
+        return Inventory(facts=FACTS, pci=[], usb=[], block=[], network=network, hash=",".join(names))
+
+    def diff(self, old, new):
+        known = {each.name for each in old.network}
+        for each in new.network:
+            if each.name not in known:
+                yield DeviceEvent(action=DeviceAction.ADDED, inventory_hash=new.hash, network=each)
+
+    def stocktaker(self, **keys):
+        async def ask():
+            self.asked += 1
+            if self.asked > 2:
+                raise HardpointError("SYS.1006", "Command failed", "no netlink")
+            return self.asked
+
+        return Stocktaker(ask, self.read, self.diff, self.events.append, watch=self, **keys)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    (tmp_path / "tree").mkdir()
+    made = Machine(tmp_path / "tree")
+    yield made
+    os.close(made.readable)
+    os.close(made.writable)
+
+
+async def until(condition, limit_s=10):
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        await asyncio.sleep(0.005)
+
+
+async def test_a_burst_of_udev_events_makes_one_reading_and_one_event_a_device(machine):
+    stock = machine.stocktaker(rescan_s=60, debounce_s=0.2)
+    running = asyncio.create_task(stock.run())
+    assert await stock.hash() == ""
+    for name in ("a", "b", "c"):
+        machine.plug(name)
+    await until(lambda: len(machine.events) == 3)
+    assert machine.reads == 2
+    assert [event.network.name for event in machine.events] == ["a", "b", "c"]
+    assert await stock.hash() == "a,b,c"
+    assert threading.main_thread() not in machine.threads
+    running.cancel()
+
+
+async def test_network_state_is_asked_for_again_only_when_it_may_have_changed(machine, caplog):
+    stock = machine.stocktaker(rescan_s=60)
+    running = asyncio.create_task(stock.run())
+    await stock.hash()
+    for number, (subsystem, asked) in enumerate((("usb", 1), ("net", 2), ("block", 2), ("net", 3))):
+        machine.subsystem = subsystem
+        machine.plug(f"device{number}")
+        await until(lambda number=number: len(machine.events) == number + 1)
+        assert machine.asked == asked
+    assert machine.netlink == 2
+    assert "network state is not up to date" in caplog.text
+    running.cancel()
+
+
+async def test_what_udev_did_not_tell_is_found_by_the_rescan(machine):
+    running = asyncio.create_task(machine.stocktaker(rescan_s=0.05).run())
+    await until(lambda: machine.reads)
+    (machine.directory / "silent").touch()
+    await until(lambda: machine.events)
+    running.cancel()
+
+
+async def test_a_reading_that_fails_is_tried_again(machine, caplog):
+    machine.directory.rmdir()
+    stock = machine.stocktaker(rescan_s=0.05)
+    running = asyncio.create_task(stock.run())
+    assert await stock.hash() == ""
+    machine.directory.mkdir()
+    (machine.directory / "back").touch()
+    reads = machine.reads
+    await until(lambda: machine.reads > reads + 1)
+    assert await stock.hash() == "back"
+    assert "cannot be read" in caplog.text
+    running.cancel()
+
+
+async def test_the_loop_turns_while_the_machine_is_slow(machine):
+    free = threading.Event()
+    quick = machine.read
+    machine.read = lambda asked: free.wait(10) and quick(asked)
+    taking = asyncio.create_task(machine.stocktaker().take())
+    await asyncio.sleep(0)
+    free.set()
+    assert (await taking).hash == ""
+
+
+@pytest.fixture
+def context(machine, tmp_path):
+    return Context(Ownership(tmp_path), machine.stocktaker())
+
+
+async def test_a_host_is_taken_once_and_again_by_the_same_fleet(context, machine, tmp_path):
+    (machine.directory / "eth0").touch()
+    ask = Connect(host_uuid="h1", fleet_uuid="f1")
+    assert (await connect(context, ask)).inventory.hash == "eth0"
+    assert (await connect(context, ask)).inventory.hash == "eth0"
+    assert Ownership(tmp_path).owner == context.ownership.owner
+    assert (tmp_path / "owner.json").read_bytes() == b'{"hostUuid":"h1","fleetUuid":"f1"}'
+
+
+@pytest.mark.parametrize(("host", "fleet"), [("h1", "f2"), ("h2", "f1")])
+async def test_a_host_of_another_is_refused_with_both_fleets_named(context, host, fleet):
+    await connect(context, Connect(host_uuid="h1", fleet_uuid="f1"))
+    for ask in (connect(context, Connect(host_uuid=host, fleet_uuid=fleet)),):
+        with pytest.raises(HardpointError) as caught:
+            await ask
+        assert caught.value.code == "HOST.1003"
+        assert f"fleet {fleet} asks for this host as {host}" in caught.value.details
+        assert "belongs to fleet f1 as host h1" in caught.value.details
+    with pytest.raises(HardpointError, match=r"HOST\.1003"):
+        await release(context, Release(host_uuid=host, fleet_uuid=fleet))
+
+
+async def test_two_fleets_that_ask_at_once_do_not_both_get_it(context):
+    asks = [connect(context, Connect(host_uuid=f"h{n}", fleet_uuid=f"f{n}")) for n in range(5)]
+    answers = await asyncio.gather(*asks, return_exceptions=True)
+    assert sum(isinstance(answer, HardpointError) for answer in answers) == 4
+
+
+async def test_a_host_that_cannot_be_read_is_not_taken(context, machine, tmp_path):
+    machine.directory.rmdir()
+    with pytest.raises(FileNotFoundError):
+        await connect(context, Connect(host_uuid="h1", fleet_uuid="f1"))
+    assert not (tmp_path / "owner.json").exists()
+
+
+async def test_a_released_host_is_free_and_may_be_released_again(context, tmp_path):
+    await connect(context, Connect(host_uuid="h1", fleet_uuid="f1"))
+    for _ in range(2):
+        await release(context, Release(host_uuid="h1", fleet_uuid="f1"))
+    assert not (tmp_path / "owner.json").exists()
+    await connect(context, Connect(host_uuid="h2", fleet_uuid="f2"))
+
+
+async def test_an_inventory_is_taken_afresh(context, machine):
+    (machine.directory / "late").touch()
+    assert (await take_inventory(context, TakeInventory())).inventory.hash == "late"
+
+
+def test_a_broken_owner_file_stops_the_agent_from_being_taken_by_another(tmp_path):
+    (tmp_path / "owner.json").write_text("{")
+    with pytest.raises(HardpointError, match=r"owner\.json does not say who owns this host"):
+        Ownership(tmp_path)
+
+
+async def test_a_watch_that_breaks_does_not_turn_the_loop_for_ever(machine, caplog):
+    drains = []
+
+    def broken():
+        drains.append(1)
+        raise OSError("gone")
+
+    machine.drain = broken
+    running = asyncio.create_task(machine.stocktaker(rescan_s=60).run())
+    await until(lambda: machine.reads == 1)
+    machine.plug("a")
+    await until(lambda: machine.reads == 2)
+    assert len(drains) == 1
+    assert "device events are lost" in caplog.text
+    running.cancel()
