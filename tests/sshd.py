@@ -158,7 +158,7 @@ class Sshd:
         if self._process is None:
             return []
         children = psutil.Process(self._process.pid).children(recursive=True)
-        return [child for child in children if child.is_running() and child.name().startswith("sshd")]
+        return [child for child in children if _is_sshd(child)]
 
     def restart(self, *, new_host_key: bool = False, key_type: str = "ed25519") -> None:
         """Stop and start on the same port, as a reinstalled host when `new_host_key`."""
@@ -200,6 +200,14 @@ class Sshd:
         # sshd takes the first value of a directive.
         lines = [f"{name} {value}" for name, value in (self.options | defaults | self.options).items()]
         return "\n".join([*listen, *lines, ""])
+
+
+def _is_sshd(process: psutil.Process) -> bool:
+    """Return whether a process is one of sshd's own and not gone in the meantime."""
+    try:
+        return bool(process.name().startswith("sshd"))
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _runs(process: psutil.Process) -> bool:
