@@ -1,4 +1,4 @@
-"""What tests of all tiers need: a port that nobody uses, and waiting for something without a guessed sleep."""
+"""What tests of all tiers need: a port that nobody uses, and waiting for something with no guessed sleep."""
 
 from __future__ import annotations
 
