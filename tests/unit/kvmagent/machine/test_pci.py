@@ -26,13 +26,13 @@ def serial_capability(serial: str) -> bytes:
 
 
 def test_all_functions_of_the_recorded_servers_are_found(recorded) -> None:
-    assert len(read_pci(Tree(recorded("dual-socket-2013")))) == 37
+    assert len(read_pci(Tree(recorded("four-socket-2013")))) == 37
     accelerators = read_pci(Tree(recorded("eight-accelerators")))
     assert len(accelerators) == 28
     assert sum(function.vendor_id == "1bcf" for function in accelerators) == 8
 
 
-@pytest.mark.parametrize("name", ["dual-socket-2013", "eight-accelerators", "virtio-guest"])
+@pytest.mark.parametrize("name", ["four-socket-2013", "eight-accelerators", "virtio-guest"])
 def test_every_function_of_a_recorded_machine_has_a_path_of_its_own(recorded, name: str) -> None:
     paths = [evidence(function, "path") for function in read_pci(Tree(recorded(name)))]
     assert all(len(path) == 1 for path in paths)
@@ -40,7 +40,7 @@ def test_every_function_of_a_recorded_machine_has_a_path_of_its_own(recorded, na
 
 
 def test_a_recorded_nic_is_told_by_its_permanent_mac(recorded) -> None:
-    nic = by_address(Tree(recorded("dual-socket-2013")))["0000:02:00.0"]
+    nic = by_address(Tree(recorded("four-socket-2013")))["0000:02:00.0"]
     assert [item.kind for item in nic.identity] == ["mac", "path"]
     assert nic.identity[0].value.startswith("14e4:1639:78:2b:cb:")
     assert (nic.driver, nic.class_code, nic.numa_node, nic.iommu_group) == ("bnx2", "020000", None, None)
