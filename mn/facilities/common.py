@@ -9,7 +9,6 @@ from sqlalchemy import Connection, Row, insert, select
 
 from agentkit.errors import Blame, HardpointError
 from mn.db.schema import now_s
-from mn.db.tags import tag_table as tag_table
 from mn.query.plan import load_one
 from mn.query.resource import Resource
 from mn.rest.operation import Operation, Reply
