@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -69,12 +70,29 @@ def upgrade() -> None:
         "session",
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("account_uuid", sa.String(length=32), nullable=False),
+        sa.Column("admin", sa.Boolean(), nullable=False),
         sa.Column("expire_date", sa.BigInteger(), nullable=False),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_session")),
     )
     op.create_index("ix_session_account_uuid", "session", ["account_uuid"], unique=False)
     op.create_index("ix_session_expire_date", "session", ["expire_date"], unique=False)
+
+    op.create_table(
+        "tag",
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("resource_uuid", sa.String(length=32), nullable=False),
+        sa.Column("resource_type", sa.String(length=64), nullable=False),
+        sa.Column("tag", sa.String(length=2048), nullable=False),
+        sa.Column("type", sa.String(length=16), nullable=False),
+        sa.Column("inherent", sa.Boolean(), nullable=False),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.Column("last_op_date", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_tag")),
+    )
+    op.create_index("ix_tag_resource_type", "tag", ["resource_type"], unique=False)
+    op.create_index("ix_tag_resource_uuid", "tag", ["resource_uuid"], unique=False)
+    op.create_index("ix_tag_tag", "tag", ["tag"], unique=False)
 
     op.create_table(
         "zone",
@@ -88,6 +106,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("uuid", name=op.f("pk_zone")),
     )
     op.create_index("ix_zone_name", "zone", ["name"], unique=False)
+    op.create_index("ix_zone_state", "zone", ["state"], unique=False)
 
     op.create_table(
         "cluster",
@@ -105,6 +124,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_cluster_hypervisor_type", "cluster", ["hypervisor_type"], unique=False)
     op.create_index("ix_cluster_name", "cluster", ["name"], unique=False)
+    op.create_index("ix_cluster_state", "cluster", ["state"], unique=False)
     op.create_index("ix_cluster_zone_uuid", "cluster", ["zone_uuid"], unique=False)
 
     op.create_table(
