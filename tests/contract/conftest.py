@@ -36,6 +36,8 @@ class World:
     cluster: dict[str, Any]
     simulator_cluster: dict[str, Any]
     host: dict[str, Any]
+    spare_zone: dict[str, Any]
+    spare_cluster: dict[str, Any]
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def name(self, stem: str) -> str:
@@ -56,9 +58,18 @@ class World:
         params = self.params(operation)
         return {**params, "managementIp": NOBODY} if "managementIp" in params else params
 
+    def target(self, operation: Operation) -> str | None:
+        """Return the uuid of what an operation on one resource is done to, None when any will do."""
+        target = _TARGETS.get(operation.name)
+        return target(self) if target else None
+
+    def path(self, operation: Operation) -> str:
+        """Return a path of an operation on a resource that is there."""
+        return fill(operation.paths[0], self.target(operation))
+
     def call(self, operation: Operation, params: object, **options: Any) -> Answer:
         """Send an operation with a body."""
-        path = fill(operation.paths[0])
+        path = self.path(operation)
         return self.admin.call(operation.method, path, {operation.wrapper: params}, **options)
 
 
@@ -78,7 +89,21 @@ _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
         "sshPort": CLOSED_PORT,
     },
     "KvmRunShell": lambda w: {"hostUuids": [w.host["uuid"]], "script": "true"},
+    "UpdateZone": lambda w: {"name": w.name("zone"), "description": "another"},
+    "ChangeZoneState": lambda _: {"stateEvent": "enable"},
+    "UpdateCluster": lambda w: {"name": w.name("cluster"), "description": "another"},
+    "ChangeClusterState": lambda _: {"stateEvent": "enable"},
+    "DeleteZone": lambda _: {},
+    "DeleteCluster": lambda _: {},
 }
+
+_TARGETS: dict[str, Callable[[World], str]] = {
+    "UpdateZone": lambda w: w.spare_zone["uuid"],
+    "ChangeZoneState": lambda w: w.spare_zone["uuid"],
+    "UpdateCluster": lambda w: w.spare_cluster["uuid"],
+    "ChangeClusterState": lambda w: w.spare_cluster["uuid"],
+}
+"""What an operation on one resource is done to; deletions find nothing, which is no fault."""
 
 
 def fill(path: str, value: str | None = None) -> str:
@@ -101,7 +126,9 @@ def world(admin: Rest) -> World:
     wanted = {"zoneUuid": zone["uuid"], "name": "cluster", "hypervisorType": "KVM"}
     cluster = admin.create("/clusters", **wanted)
     simulators = admin.create("/clusters", **{**wanted, "name": "simulators", "hypervisorType": "Simulator"})
-    world = World(admin, zone, cluster, simulators, {})
+    spare_zone = admin.create("/zones", name="spare zone")
+    spare = admin.create("/clusters", **{**wanted, "name": "spare", "zoneUuid": spare_zone["uuid"]})
+    world = World(admin, zone, cluster, simulators, {}, spare_zone, spare)
     world.host = admin.create(
         "/hosts/kvm", **{**world.params("AddKVMHost"), "name": "host", "managementIp": "127.0.0.1"}
     )

@@ -56,7 +56,7 @@ def test_an_empty_value_is_no_value(
     _refused(world, operation, params, parameter.name)
 
 
-@pytest.mark.parametrize("operation", WITH_BODY, ids=lambda o: o.name)
+@pytest.mark.parametrize("operation", [o for o in WITH_BODY if o.required_in_body()], ids=lambda o: o.name)
 def test_all_missing_parameters_are_named_at_once(world: World, operation: Operation) -> None:
     details = world.call(operation, {}).error["details"]
     assert all(f"'{p.name}' is missing" in details for p in operation.required_in_body())
@@ -98,7 +98,8 @@ def test_the_values_of_an_enumeration_are_taken_and_others_refused(
     for value in parameter.enum:
         params = {**world.harmless_params(operation), parameter.name: value}
         assert world.call(operation, params).status == 202, value
-    for value in ("Nonsense", parameter.enum[0].swapcase()):
+    in_any_case = parameter.name == "stateEvent"
+    for value in ["Nonsense", *([] if in_any_case else [parameter.enum[0].swapcase()])]:
         details = _refused(
             world, operation, {**world.harmless_params(operation), parameter.name: value}, parameter.name
         )

@@ -89,14 +89,15 @@ def test_one_unknown_host_among_known_ones_stops_the_script_for_all(world: World
     assert absent in error["details"]
 
 
-@pytest.mark.parametrize("operation", JOBS, ids=lambda o: o.name)
-@pytest.mark.parametrize("key", ["systemTags", "userTags"])
-def test_tags_that_would_be_lost_are_refused(world: World, operation: Operation, key: str) -> None:
-    if operation.method != "POST":
-        return  # an action has no resource of its own that could bear tags
-    error = _failed(world, operation.name, **{key: ["a::b"]})
-    assert error["code"] == "SYS.1014"
-    assert "systemTags" in error["details"]
+@pytest.mark.parametrize("called", ["AddKVMHost", "CreateCluster", "CreateZone"])
+def test_a_system_tag_of_no_known_kind_is_refused_and_nothing_is_made(world: World, called: str) -> None:
+    name = world.name("tagged")
+    error = _failed(world, called, name=name, systemTags=["no::such::tag"])
+    assert error["code"] == "SYS.1007"
+    assert "no::such::tag" in error["details"]
+    assert "system tags of a" in error["details"]
+    path = {"AddKVMHost": "/hosts", "CreateCluster": "/clusters", "CreateZone": "/zones"}[called]
+    assert world.admin.query(path, f"name={name}") == []
 
 
 @pytest.mark.parametrize("operation", JOBS, ids=lambda o: o.name)
