@@ -154,6 +154,8 @@ def stop_process(holder: Callable[[], int | None]) -> bool:
         if not select.select([handle], [], [], STOP_TIMEOUT_S)[0]:
             signal.pidfd_send_signal(handle, signal.SIGKILL)
             select.select([handle], [], [])
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
     return True
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -36,8 +37,6 @@ class World:
     cluster: dict[str, Any]
     simulator_cluster: dict[str, Any]
     host: dict[str, Any]
-    spare_zone: dict[str, Any]
-    spare_cluster: dict[str, Any]
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def name(self, stem: str) -> str:
@@ -54,23 +53,36 @@ class World:
         return _PARAMS[name](self)
 
     def harmless_params(self, operation: Operation | str) -> dict[str, Any]:
-        """Return parameters that the server accepts, but that make no agent start."""
+        """Return parameters that the server accepts, but that make no agent start and nothing end."""
         params = self.params(operation)
         return {**params, "managementIp": NOBODY} if "managementIp" in params else params
 
-    def target(self, operation: Operation) -> str | None:
-        """Return the uuid of what an operation on one resource is done to, None when any will do."""
-        target = _TARGETS.get(operation.name)
-        return target(self) if target else None
+    def call(
+        self, operation: Operation, params: object, beside: dict[str, Any] | None = None, **options: Any
+    ) -> Answer:
+        """Send an operation; parameters of its path go there, `beside` stands beside the body's wrapper."""
+        path, given = operation.paths[0], params
+        if isinstance(params, dict):
+            given = {name: value for name, value in params.items() if f"{{{name}}}" not in path}
+            for name in params.keys() - given.keys():
+                path = path.replace(f"{{{name}}}", str(params[name]))
+        path = fill(path)
+        if operation.wrapper:
+            return self.admin.call(
+                operation.method, path, {operation.wrapper: given, **(beside or {})}, **options
+            )
+        query = urllib.parse.urlencode(given, doseq=True) if isinstance(given, dict) else ""
+        return self.admin.call(operation.method, f"{path}?{query}" if query else path, **options)
 
-    def path(self, operation: Operation) -> str:
-        """Return a path of an operation on a resource that is there."""
-        return fill(operation.paths[0], self.target(operation))
+    def new_zone(self) -> str:
+        """Return the uuid of a zone that nothing depends on."""
+        uuid: str = self.admin.create("/zones", **self.params("CreateZone"))["uuid"]
+        return uuid
 
-    def call(self, operation: Operation, params: object, **options: Any) -> Answer:
-        """Send an operation with a body."""
-        path = self.path(operation)
-        return self.admin.call(operation.method, path, {operation.wrapper: params}, **options)
+    def new_cluster(self) -> str:
+        """Return the uuid of a cluster that nothing depends on."""
+        uuid: str = self.admin.create("/clusters", **self.params("CreateCluster"))["uuid"]
+        return uuid
 
 
 _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
@@ -89,21 +101,13 @@ _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
         "sshPort": CLOSED_PORT,
     },
     "KvmRunShell": lambda w: {"hostUuids": [w.host["uuid"]], "script": "true"},
-    "UpdateZone": lambda w: {"name": w.name("zone"), "description": "another"},
-    "ChangeZoneState": lambda _: {"stateEvent": "enable"},
-    "UpdateCluster": lambda w: {"name": w.name("cluster"), "description": "another"},
-    "ChangeClusterState": lambda _: {"stateEvent": "enable"},
-    "DeleteZone": lambda _: {},
-    "DeleteCluster": lambda _: {},
+    "UpdateZone": lambda w: {"uuid": w.new_zone(), "name": w.name("zone"), "description": "new"},
+    "UpdateCluster": lambda w: {"uuid": w.new_cluster(), "name": w.name("cluster"), "description": "new"},
+    "ChangeZoneState": lambda w: {"uuid": w.new_zone(), "stateEvent": "disable"},
+    "ChangeClusterState": lambda w: {"uuid": w.new_cluster(), "stateEvent": "disable"},
+    "DeleteZone": lambda w: {"uuid": w.new_zone(), "deleteMode": "Permissive"},
+    "DeleteCluster": lambda w: {"uuid": w.new_cluster(), "deleteMode": "Permissive"},
 }
-
-_TARGETS: dict[str, Callable[[World], str]] = {
-    "UpdateZone": lambda w: w.spare_zone["uuid"],
-    "ChangeZoneState": lambda w: w.spare_zone["uuid"],
-    "UpdateCluster": lambda w: w.spare_cluster["uuid"],
-    "ChangeClusterState": lambda w: w.spare_cluster["uuid"],
-}
-"""What an operation on one resource is done to; deletions find nothing, which is no fault."""
 
 
 def fill(path: str, value: str | None = None) -> str:
@@ -126,9 +130,7 @@ def world(admin: Rest) -> World:
     wanted = {"zoneUuid": zone["uuid"], "name": "cluster", "hypervisorType": "KVM"}
     cluster = admin.create("/clusters", **wanted)
     simulators = admin.create("/clusters", **{**wanted, "name": "simulators", "hypervisorType": "Simulator"})
-    spare_zone = admin.create("/zones", name="spare zone")
-    spare = admin.create("/clusters", **{**wanted, "name": "spare", "zoneUuid": spare_zone["uuid"]})
-    world = World(admin, zone, cluster, simulators, {}, spare_zone, spare)
+    world = World(admin, zone, cluster, simulators, {})
     world.host = admin.create(
         "/hosts/kvm", **{**world.params("AddKVMHost"), "name": "host", "managementIp": "127.0.0.1"}
     )

@@ -21,12 +21,12 @@ def test_an_operation_answers_at_each_of_its_paths_in_every_form(
     world: World, operation: Operation, path: str, form: str
 ) -> None:
     body = {operation.wrapper: {}} if operation.wrapper else None
-    answer = world.admin.call(operation.method, form.format(fill(path, world.target(operation))), body)
-    if answer.status == 202:
-        answer = world.admin.wait(answer.location)
+    answer = world.admin.call(operation.method, form.format(fill(path)), body)
     if operation.required_in_body():
         assert answer.status == 400
         assert answer.error["details"].startswith(f"{operation.name}: parameter ")
+    elif operation.is_job:
+        assert answer.status == 202
     else:
         assert answer.status == 200
         assert set(operation.reply) <= set(answer.body)

@@ -118,6 +118,13 @@ async def test_all_sessions_of_an_account_end_together(sessions: Sessions, db: D
         assert await is_live(holder, theirs.uuid)
 
 
+@pytest.mark.parametrize("admin", [True, False])
+async def test_a_session_remembers_whose_it_is(sessions: Sessions, db: Database, admin: bool) -> None:
+    session = await sessions.open(OTHER, admin=admin)
+    assert await Sessions(db).check(session.uuid) == session
+    assert (session.account_uuid, session.admin) == (OTHER, admin)
+
+
 async def test_an_account_has_500_live_sessions_at_the_most(
     sessions: Sessions, clock: Clock, db: Database
 ) -> None:
