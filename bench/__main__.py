@@ -32,7 +32,8 @@ def main(arguments: list[str]) -> int:
     names = list(MEASUREMENTS) if arguments == ["all"] else arguments
     unknown = [name for name in names if name not in MEASUREMENTS]
     if unknown:
-        print(f"bench: there is no {unknown[0]!r}; choose from {', '.join([*MEASUREMENTS, 'all'])}", file=sys.stderr)
+        known = ", ".join([*MEASUREMENTS, "all"])
+        print(f"bench: there is no {unknown[0]!r}; choose from {known}", file=sys.stderr)
         return 2
     print(machine_line(), flush=True)
     for name in names:

@@ -29,7 +29,7 @@ class Table:
 
     title: str
     heads: Sequence[str]
-    rows: list[Sequence[str]] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def text(self) -> str:
@@ -38,8 +38,8 @@ class Table:
         widths = [max(len(line[at]) for line in lines) for at in range(len(self.heads))]
         shown = [self._line(line, widths) for line in lines]
         rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-        notes = "".join(f"\n- {note}" for note in self.notes)
-        return "\n".join([f"## {self.title}", "", shown[0], rule, *shown[1:]]) + ("\n" + notes if notes else "")
+        notes = ["", *(f"- {note}" for note in self.notes)] if self.notes else []
+        return "\n".join([f"## {self.title}", "", shown[0], rule, *shown[1:], *notes])
 
     @staticmethod
     def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -61,7 +61,7 @@ def machine_line() -> str:
 
 def load_note(before: float) -> str:
     """Return the note that belongs below each table; `before` is the load when it began."""
-    return f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after (the measurement's own included)"
+    return f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after it, its own included"
 
 
 def median(values: Iterable[float]) -> float:
@@ -169,7 +169,7 @@ class Worker:
                 cwd=REPOSITORY,
             )
         self.pid = self._process.pid
-        self._log = log
+        self._module, self._log = module, log
 
     def ask(self, **question: Any) -> dict[str, Any]:
         """Return the worker's answer. Raises RuntimeError with the end of its log when it has died."""
@@ -180,7 +180,7 @@ class Worker:
             self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._process.args}: {self._log.read_text()[-2000:]}")
+            raise RuntimeError(f"{self._module}: {self._log.read_text()[-2000:]}")
         answer: dict[str, Any] = json.loads(line)
         return answer
 

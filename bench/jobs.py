@@ -62,13 +62,12 @@ def table(rounds: int = 3, seconds: float = 1.0, at_once: Sequence[int] = AT_ONC
     ]
     result.rows.append(_row(HTTP, HTTP_AT_ONCE, found, memory))
     result.notes = [
-        f"medians of {rounds} rounds of {seconds:g} s each, engines in turn, each in its own process; a round "
-        "ends when its last job has",
+        f"medians of {rounds} rounds of {seconds:g} s, engines in turn, each in a process of its own",
+        "a round ends when its last job has",
         "x DBOS: against the faster of its two rows at that count; x floor: against the faster floor",
-        "a floor has Hardpoint's tables and rows (1 + 3 inserts, 1 update a job) and nothing else; its memory is "
-        "mostly imports, since mn makes its tables",
-        f"{HTTP}: POST /zones (one step, one zone) and GET of its location every {POLL_S * 1000:.0f} ms until "
-        "it is done; CPU and RSS are mn's, the client has the other core",
+        "a floor has Hardpoint's tables and rows (1 + 3 inserts, 1 update a job) and nothing else",
+        f"{HTTP}: POST /zones (one step), then GET of its location every {POLL_S * 1000:.0f} ms until done",
+        f"{HTTP}: CPU and RSS are mn's, the client has the other core",
         load_note(before),
     ]
     if not has_dbos:
@@ -85,7 +84,8 @@ def _rounds(
         for number, contender in enumerate(contenders):
             home = directory / str(number)
             home.mkdir()
-            worker = Worker(contender.module, str(home), *contender.arguments, log=directory / f"{number}.log")
+            log = directory / f"{number}.log"
+            worker = Worker(contender.module, str(home), *contender.arguments, log=log)
             workers[contender.name] = stack.enter_context(worker)
             worker.ask(at_once=1, seconds=0.05)
         for _, count, name in itertools.product(range(rounds), at_once, workers):
@@ -139,7 +139,7 @@ def _row(name: str, count: int, found: Rounds, memory: dict[str, float]) -> list
 
 
 def _ratio(rate: float, name: str, peers: tuple[str, str], count: int, found: Rounds) -> str:
-    """Say how a rate stands to the faster of two peers; nothing to itself, or where they were not measured."""
+    """Say how a rate stands to the faster of two peers; nothing where they were not measured."""
     best = max(median(r["rate"] for r in found.get((peer, count), ())) for peer in peers)
     if not best or name == HTTP:
         return "-"

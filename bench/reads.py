@@ -9,6 +9,7 @@ import sqlite3
 import time
 import urllib.request
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +56,8 @@ def table(rounds: int = 3, seconds: float = 2.0, rows: int = ROWS, per_host: int
             targets += [Target(what, MN, url, server.pid), Target(what, TRIVIAL, other, pid)]
         result = Table("reads over HTTP", HEADS, _measure(targets, server.headers, rounds, seconds))
     result.notes = [
-        f"medians of {rounds} rounds of {seconds:g} s each, in turn, by {load.tool()} with {load.CONNECTIONS} "
-        "connections on the other core",
+        f"medians of {rounds} rounds of {seconds:g} s, in turn",
+        f"load by {load.tool()} with {load.CONNECTIONS} connections, on the other core",
         f"PCI devices by an indexed field, all fields, in insertion order; replies: {', '.join(sizes)}",
         load_note(before),
     ]
@@ -76,7 +77,11 @@ def fill(state: Path, rows: int, per_host: int) -> tuple[list[str], str]:
     connection = sqlite3.connect(state / app.DATABASE)
     with connection:
         _insert(connection, "zone", [_named(zone, now, state="Enabled", type="zstack")])
-        _insert(connection, "cluster", [_cluster(connection, cluster, zone, now)])
+        _insert(
+            connection,
+            "cluster",
+            [_named(cluster, now, zone_uuid=zone, hypervisor_type="KVM", state="Enabled", type="zstack")],
+        )
         _insert(connection, "host", [_host(n, uuid, zone, cluster, now) for n, uuid in enumerate(hosts)])
         _insert(connection, "pci_device", devices)
         connection.execute("ANALYZE")
@@ -92,13 +97,6 @@ def _insert(connection: sqlite3.Connection, table: str, rows: list[dict[str, obj
 
 def _named(uuid: str, now: int, **values: object) -> dict[str, object]:
     return {"uuid": uuid, "name": f"name-{uuid[:8]}", "create_date": now, "last_op_date": now, **values}
-
-
-def _cluster(connection: sqlite3.Connection, uuid: str, zone: str, now: int) -> dict[str, object]:
-    """Return a cluster; text columns that this does not know, but that must not be null, are empty."""
-    columns = connection.execute("PRAGMA table_info(cluster)").fetchall()
-    empty: dict[str, object] = {name: "" for _, name, _, not_null, default, _ in columns if not_null and not default}
-    return {**empty, **_named(uuid, now, zone_uuid=zone, hypervisor_type="KVM", state="Enabled")}
 
 
 def _host(number: int, uuid: str, zone: str, cluster: str, now: int) -> dict[str, object]:
@@ -148,7 +146,7 @@ def _fetch(url: str, headers: dict[str, str]) -> bytes:
 
 
 @contextlib.contextmanager
-def _trivial(directory: Path, number: int, body: bytes):  # type: ignore[no-untyped-def]
+def _trivial(directory: Path, number: int, body: bytes) -> Iterator[tuple[int, str]]:
     """Serve `body`; give the process and its url."""
     ready, file = directory / f"ready{number}.json", directory / f"body{number}.json"
     file.write_bytes(body)

@@ -1,7 +1,7 @@
 """The least that aiohttp can do: `trivial READY [BODY]` answers every GET with the same bytes.
 
-`READY` is the file that tells the port. With `--tls CERTIFICATE KEY CA` it is an HTTPS server that wants client
-certificates, as an agent is.
+`READY` is the file that tells the port. With `--tls CERTIFICATE KEY CA` it is an HTTPS server that wants
+client certificates, as an agent is.
 """
 
 from __future__ import annotations

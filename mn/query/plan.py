@@ -62,7 +62,7 @@ def _plan_one(resource: Resource) -> Select[Any]:
 def plan_rows(resource: Resource, query: Query) -> Select[Any]:
     """Return the SELECT of one value: the rows' JSON objects, joined by commas."""
     table = resource.table
-    chosen = [_field(resource, name, "fields") for name in query.fields]
+    chosen = [_field(resource, name, "fields") for name in dict.fromkeys(query.fields)]
     row = _row_json(chosen, table) if chosen else _whole_row(resource)
     rows = select(row.label("row")).where(_where(resource, query))
     if query.group_by:

@@ -105,9 +105,15 @@ def test_a_list_shows_the_rows_in_their_order(connection):
         ("spareSize,isOld", {"spareSize": 0, "isOld": False}, {}),
         ("notes", {"notes": FULL["notes"]}, {"notes": []}),
         ("endDate,notes", {"endDate": FULL_SHOWN["endDate"], "notes": FULL["notes"]}, {"notes": []}),
+        ("size,size,notes,notes", {"size": 2**60, "notes": FULL["notes"]}, {"size": 0, "notes": []}),
         ("name,size", {"name": FULL["name"], "size": 2**60}, {"size": 0}),
     ],
 )
 def test_chosen_fields_show_alone(connection, fields, full, empty):
     shown = json.loads(run_query(connection, THING, parse_query({"fields": [fields]})))
     assert shown == {"inventories": [full, empty]}
+
+
+def test_a_field_that_is_asked_for_twice_is_shown_once(connection):
+    text = run_query(connection, THING, parse_query({"fields": ["size,size", "size"], "limit": ["1"]}))
+    assert text == f'{{"inventories":[{{"size":{2**60}}}]}}'
