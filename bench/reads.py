@@ -77,11 +77,8 @@ def fill(state: Path, rows: int, per_host: int) -> tuple[list[str], str]:
     connection = sqlite3.connect(state / app.DATABASE)
     with connection:
         _insert(connection, "zone", [_named(zone, now, state="Enabled", type="zstack")])
-        _insert(
-            connection,
-            "cluster",
-            [_named(cluster, now, zone_uuid=zone, hypervisor_type="KVM", state="Enabled", type="zstack")],
-        )
+        kind = {"zone_uuid": zone, "hypervisor_type": "KVM", "state": "Enabled", "type": "zstack"}
+        _insert(connection, "cluster", [_named(cluster, now, **kind)])
         _insert(connection, "host", [_host(n, uuid, zone, cluster, now) for n, uuid in enumerate(hosts)])
         _insert(connection, "pci_device", devices)
         connection.execute("ANALYZE")

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -20,12 +19,11 @@ from pydantic import ValidationError
 from agentkit import logs, notify
 from agentkit.errors import HardpointError
 from mn import app
-from mn.fleet.deploy import agent_homes, stop_agent
+from mn.fleet.deploy import agent_homes, stop_agent, stop_process
 from mn.jobs.job import Boundary
 from mn.settings import Settings
 
 LOCK = "mn.lock"
-STOP_TIMEOUT_S = 15.0
 EXIT_REFUSED = 2
 EXIT_RUNNING = 3
 """Another process serves the state folder."""
@@ -144,16 +142,9 @@ def _stop(arguments: argparse.Namespace) -> int:
         raise HardpointError(
             "SYS.1007", "No such state", f"there is no state folder {state}", remedy="give the one of `up`"
         )
-    pid = _holder(state)
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    if pid:
-        os.kill(pid, signal.SIGTERM)
-    while pid and _holder(state) == pid:
-        if time.monotonic() > deadline:
-            os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
+    stopped = stop_process(lambda: _holder(state))
     agents = sum(stop_agent(home) for home in agent_homes(state / app.AGENTS_DIR))
-    print(json.dumps({"mn": pid is not None, "agents": agents}))  # noqa: T201
+    print(json.dumps({"mn": stopped, "agents": agents}))  # noqa: T201
     return 0
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import ssl
 from dataclasses import dataclass
@@ -146,7 +147,7 @@ async def _listen(runner: web.AppRunner, settings: Settings) -> str:
         raise HardpointError(
             "SYS.1000",
             "Cannot listen",
-            f"the REST API cannot listen on {where}: {error.strerror}",
+            f"the REST API cannot listen on {where}: {os.strerror(error.errno) if error.errno else error}",
             remedy="stop what uses the port, or choose another one with --port",
         ) from error
     address, port = runner.addresses[0][:2]

@@ -33,7 +33,7 @@ class Client:
 
     def __init__(self, url: str) -> None:
         self._base = f"{url}/zstack/v1"
-        self._session: str | None = None
+        self.session: str | None = None
         self.notice: str | None = None
         """What the node wants the user to know since the login."""
 
@@ -42,14 +42,18 @@ class Client:
         digest = hashlib.sha512(password.encode()).hexdigest()
         body = {"logInByAccount": {"accountName": account, "password": digest}}
         reply, headers = self._request("PUT", f"{self._base}/accounts/login", body)
-        self._session = reply["inventory"]["uuid"]
+        self.session = reply["inventory"]["uuid"]
         self.notice = headers.get("X-Hardpoint-Notice")
+
+    def resume(self, session: str) -> None:
+        """Go on with a session that was opened before."""
+        self.session = session
 
     def log_out(self) -> None:
         """End the session."""
-        if self._session:
-            self._request("DELETE", f"{self._base}/accounts/sessions/{self._session}", None)
-            self._session = None
+        if self.session:
+            self._request("DELETE", f"{self._base}/accounts/sessions/{self.session}", None)
+            self.session = None
 
     def query(self, path: str, *conditions: str, **options: str) -> list[dict[str, Any]]:
         """Return the inventories of a query: `query("/hosts", "name=h1", sort="+name")`."""
@@ -62,23 +66,36 @@ class Client:
         self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float = 600.0
     ) -> dict[str, Any]:
         """Call an asynchronous operation and return its result. Raises ApiError, or TimeoutError."""
-        reply, headers = self._request(method, f"{self._base}{path}", body)
-        location, pause, deadline = reply["location"], POLL_FIRST_S, time.monotonic() + timeout_s
-        while True:
-            reply, headers = self._request("GET", location, None)
-            if headers[":status"] != "202":
-                return reply
+        return self.wait(self.submit(method, path, body), timeout_s)
+
+    def submit(self, method: str, path: str, body: dict[str, Any] | None, job_uuid: str | None = None) -> str:
+        """Begin an asynchronous operation and return its job's location; `job_uuid` names the job."""
+        headers = {"X-Job-UUID": job_uuid} if job_uuid else {}
+        reply, _ = self._request(method, f"{self._base}{path}", body, headers)
+        return str(reply["location"])
+
+    def poll(self, location: str) -> dict[str, Any] | None:
+        """Return a job's result, None while it runs. Raises ApiError when it failed or is not known."""
+        url = location if "://" in location else f"{self._base}{location}"
+        reply, headers = self._request("GET", url, None)
+        return None if headers[":status"] == "202" else reply
+
+    def wait(self, location: str, timeout_s: float = 600.0) -> dict[str, Any]:
+        """Return a job's result once it has one. Raises ApiError, or TimeoutError."""
+        pause, deadline = POLL_FIRST_S, time.monotonic() + timeout_s
+        while (result := self.poll(location)) is None:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{method} {path} did not end in {timeout_s:.0f} s; its job is {location}")
+                raise TimeoutError(f"job {location} did not end in {timeout_s:.0f} s")
             time.sleep(pause)
             pause = min(pause * 1.5, POLL_MOST_S)
+        return result
 
     def _request(
-        self, method: str, url: str, body: dict[str, Any] | None
+        self, method: str, url: str, body: dict[str, Any] | None, more: dict[str, str] | None = None
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        headers = {"Content-Type": "application/json"}
-        if self._session:
-            headers["Authorization"] = f"OAuth {self._session}"
+        headers = {"Content-Type": "application/json", **(more or {})}
+        if self.session:
+            headers["Authorization"] = f"OAuth {self.session}"
         data = json.dumps(body).encode() if body is not None else None
         request = urllib.request.Request(url, method=method, data=data, headers=headers)  # noqa: S310 - http(s) by the caller
         try:

@@ -11,7 +11,16 @@ from typing import Annotated
 import typer
 
 from mnclient.api import ApiError
-from mnclient.local import LocalError, LocalNode, enrol, log_in, start_node, stop_node, wait_for_end
+from mnclient.local import (
+    LocalError,
+    LocalNode,
+    enrol,
+    log_in,
+    start_node,
+    stop_node,
+    stop_requests,
+    wait_for_end,
+)
 from mnclient.tables import console, show_hardware
 
 DEFAULT_STATE = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "hardpoint"
@@ -40,8 +49,9 @@ def up(
     the API.
     """
     state = state.absolute()
+    asked = None if detach else stop_requests()
     node = start_node(state, listen, port)
-    if node.process is None and not detach:
+    if node.process is None and asked is not None:
         raise LocalError(
             f"a management node runs on {state} already, at {node.url}; stop it with {_down(state)}"
         )
@@ -52,12 +62,12 @@ def up(
             stop_node(state)
         raise
     print(f"REST API: {node.url}/zstack/v1    (admin; log in with PUT /accounts/login)")
-    if detach:
+    if asked is None:
         print(f"stop it with: {_down(state)}")
         return
     print("Ctrl-C stops everything; what is known is kept in", state, flush=True)
     try:
-        wait_for_end(node)
+        wait_for_end(node, asked)
     finally:
         stop_node(state)
     print("stopped")

@@ -114,11 +114,22 @@ def enrol(client: Client) -> dict[str, Any]:
     return _create(client, "/hosts/kvm", host)
 
 
-def wait_for_end(node: LocalNode) -> None:
-    """Return when the user or the system asks to stop. Raises LocalError when the node ends by itself."""
+def stop_requests() -> threading.Event:
+    """Return an event that the first SIGINT or SIGTERM sets; a second one interrupts what is going on."""
     asked = threading.Event()
+
+    def ask(_number: int, _frame: object) -> None:
+        if asked.is_set():
+            raise KeyboardInterrupt
+        asked.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: asked.set())
+        signal.signal(number, ask)
+    return asked
+
+
+def wait_for_end(node: LocalNode, asked: threading.Event) -> None:
+    """Return when the user or the system asks to stop. Raises LocalError when the node ends by itself."""
     while not asked.wait(0.5):
         if node.process and node.process.poll() is not None:
             raise LocalError(

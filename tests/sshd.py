@@ -9,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +16,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.helpers import free_port, wait_until
+
 SSHD = "/usr/sbin/sshd"
 ADMIN_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 START_TIMEOUT_S = 15.0
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
-    """Return when `condition` holds; fails the test when it does not within `timeout_s`."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"waited {timeout_s:g} s in vain: {what}")
-        time.sleep(0.02)
 
 
 @dataclass(frozen=True)
@@ -166,7 +158,7 @@ class Sshd:
         if self._process is None:
             return []
         children = psutil.Process(self._process.pid).children(recursive=True)
-        return [child for child in children if child.is_running() and child.name().startswith("sshd")]
+        return [child for child in children if _is_sshd(child)]
 
     def restart(self, *, new_host_key: bool = False, key_type: str = "ed25519") -> None:
         """Stop and start on the same port, as a reinstalled host when `new_host_key`."""
@@ -210,19 +202,20 @@ class Sshd:
         return "\n".join([*listen, *lines, ""])
 
 
+def _is_sshd(process: psutil.Process) -> bool:
+    """Return whether a process is one of sshd's own and not gone in the meantime."""
+    try:
+        return bool(process.name().startswith("sshd"))
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _runs(process: psutil.Process) -> bool:
     """Return whether a process exists that is not merely waiting for init to reap it."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
-
-
-def free_port() -> int:
-    """Return a port of the loopback that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def has_ipv6() -> bool:

@@ -87,10 +87,11 @@ def _evidence(
 ) -> list[Evidence]:
     """Return evidence, strongest first.
 
-    Functions of one card share its serial number, so each kind also has device.function. A virtual function
-    has nothing of its own but its place below its physical function.
+    Functions of one card share its serial number, so that has the function's number too; the device's number
+    is part of the address and changes with the slot. A virtual function has nothing of its own but its place
+    below its physical function.
     """
-    slot = address.rpartition(":")[2]
+    function = address.rpartition(".")[2]
     model = ids[:9]
     physical = tree.resolve(f"{path}/physfn") if tree.link_name(f"{path}/physfn") else None
     if physical:
@@ -98,7 +99,7 @@ def _evidence(
             Evidence(kind="path", value=f"{locations.name(physical)}/{_vf(tree, physical, address)}-{ids}")
         ]
     serials = _serials(tree, path, class_code)
-    found = [Evidence(kind="serial", value=f"{model}:{serial}@{slot}") for serial in serials]
+    found = [Evidence(kind="serial", value=f"{model}:{serial}@{function}") for serial in serials]
     found += [Evidence(kind="mac", value=f"{model}:{mac}") for mac in permanent_macs(tree, path)]
     # The last step of the name has vendor:device; the subsystem ids tell cards of two makers apart.
     found.append(Evidence(kind="path", value=f"{locations.name(path)}:{ids[10:]}"))

@@ -81,17 +81,19 @@ def match(known: Sequence[Known], seen: Sequence[Seen], kinds: Sequence[str]) ->
 def _counterpart(
     seen: Seen, rows: list[Known], kind: str, stronger: Sequence[str], *, same_address: bool
 ) -> Known | None:
-    wanted = dict(seen.identity)
-    if kind not in wanted:
-        return None
     for row in sorted(rows, key=lambda r: (r.address is None, r.address or "")):
-        has = dict(row.identity)
-        if has.get(kind) != wanted[kind] or (same_address and row.address != seen.address):
+        if same_address and row.address != seen.address:
             continue
-        if any(has[k] != wanted[k] for k in stronger if k in has and k in wanted):
-            continue
-        return row
+        if _agree(row, seen, kind) and not any(_agree(row, seen, k) is False for k in stronger):
+            return row
     return None
+
+
+def _agree(row: Known, seen: Seen, kind: str) -> bool | None:
+    """Say whether two share evidence of a kind, None when one of them has none of it."""
+    has = {value for k, value in row.identity if k == kind}
+    shows = {value for k, value in seen.identity if k == kind}
+    return bool(has & shows) if has and shows else None
 
 
 def device_uuid(host_uuid: str, seen: Seen, taken: set[str]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -42,6 +42,10 @@ class Endpoint:
         return f"{address}:{self.port}"
 
 
+Revive = Callable[[], Awaitable[Endpoint | None]]
+"""Starts a dead agent when that is in our hands; returns where it listens now, None when it is not."""
+
+
 class AgentClient:
     """Talks to all agents over one pool of kept connections."""
 
@@ -69,11 +73,11 @@ class AgentClient:
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
             raise unreachable(endpoint, error) from error
 
-    async def call(self, endpoint: Endpoint, command: Command[R], task_uuid: str) -> R:
+    async def call(self, endpoint: Endpoint, command: Command[R], task_uuid: str, revive: Revive) -> R:
         """Have the agent do `command` as task `task_uuid` and return its reply.
 
-        The task is sent again while the agent is away; it happens once all the same. Raises the agent's
-        HardpointError, or HOST.1003 when the agent stays away.
+        The task is sent again while the agent is away, and `revive` may bring it back; it happens once all
+        the same. Raises the agent's HardpointError, or HOST.1003 when the agent stays away.
         """
         body = msgspec.json.encode(command)
         last_heard, pause = time.monotonic(), RETRY_FIRST_S
@@ -83,6 +87,7 @@ class AgentClient:
             except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
                 if time.monotonic() - last_heard > UNREACHABLE_AFTER_S:
                     raise unreachable(endpoint, error) from error
+                endpoint = await revive() or endpoint
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_MOST_S)
                 continue

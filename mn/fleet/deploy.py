@@ -8,12 +8,13 @@ import fcntl
 import ipaddress
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -125,17 +126,28 @@ class LocalDeployer:
 
 def stop_agent(home: Path) -> bool:
     """Stop the agent whose state folder is `home`; return whether there was one. Blocks until it is gone."""
-    pid = _lock_holder(home)
+    return stop_process(lambda: _lock_holder(home))
+
+
+def stop_process(holder: Callable[[], int | None]) -> bool:
+    """End the process that holds a lock, with force when it takes too long; return whether there was one.
+
+    `holder` says which process that is, None when none. Returns when the process is gone.
+    """
+    pid = holder()
     if pid is None:
         return False
-    deadline = time.monotonic() + STOP_TIMEOUT_S
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-    while _lock_holder(home) == pid:
-        if time.monotonic() > deadline:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(POLL_S)
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    with os.fdopen(handle), contextlib.suppress(ProcessLookupError):
+        if holder() != pid:
+            return True
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        if not select.select([handle], [], [], STOP_TIMEOUT_S)[0]:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            select.select([handle], [], [])
     return True
 
 

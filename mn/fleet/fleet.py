@@ -8,9 +8,9 @@ from typing import TypeVar
 
 from agentkit.errors import HardpointError
 from agentkit.wire import Command
-from mn.fleet.client import AgentClient, Endpoint
+from mn.fleet.client import AgentClient, Endpoint, Revive
 from mn.fleet.deploy import Deployer, Target
-from mn.fleet.link import HostLink, Observer, Revive
+from mn.fleet.link import HostLink, Observer
 from mn.fleet.ssh import SshPool
 
 log = logging.getLogger(__name__)
@@ -43,11 +43,14 @@ class Fleet:
 
     async def undeploy(self, target: Target) -> None:
         """Stop and remove the agent of a host; nothing happens when there is none."""
-        await self._deployer(target).undeploy(target)
+        deployer = self._find_deployer(target)
+        if deployer is not None:
+            await deployer.undeploy(target)
 
     async def call(self, endpoint: Endpoint, command: Command[R], task_uuid: str) -> R:
         """Have an agent do something once; see `AgentClient.call`."""
-        return await self._client.call(endpoint, command, task_uuid)
+        revive = self._reviver(Target(endpoint.host_uuid, endpoint.address))
+        return await self._client.call(endpoint, command, task_uuid, revive)
 
     def acknowledge(self, endpoint: Endpoint, task_uuid: str) -> None:
         """Let the agent forget a task whose result is safe here."""
@@ -76,10 +79,13 @@ class Fleet:
         await self.ssh.close()
         await self._client.close()
 
+    def _find_deployer(self, target: Target) -> Deployer | None:
+        return next((d for d in self._deployers if d.serves(target)), None)
+
     def _deployer(self, target: Target) -> Deployer:
-        for deployer in self._deployers:
-            if deployer.serves(target):
-                return deployer
+        deployer = self._find_deployer(target)
+        if deployer is not None:
+            return deployer
         raise HardpointError(
             "SYS.1014",
             "Not supported",
@@ -89,6 +95,7 @@ class Fleet:
 
     def _reviver(self, target: Target) -> Revive:
         async def revive() -> Endpoint | None:
-            return await self._deployer(target).revive(target)
+            deployer = self._find_deployer(target)
+            return await deployer.revive(target) if deployer else None
 
         return revive

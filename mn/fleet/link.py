@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from typing import Protocol, cast
 
 import msgspec
@@ -16,14 +16,11 @@ from agentkit.errors import HardpointError
 from agentkit.wire import Event, EventKind, Hello
 from kvmagent.protocol import DeviceEvent, Inventory, TakeInventory
 from mn.db.schema import new_uuid
-from mn.fleet.client import AgentClient, Endpoint
+from mn.fleet.client import AgentClient, Endpoint, Revive
 
 log = logging.getLogger(__name__)
 
 RECONNECT_FIRST_S, RECONNECT_MOST_S = 0.2, 5.0
-
-Revive = Callable[[], Awaitable[Endpoint | None]]
-"""Starts a dead agent when that is in our hands; returns where it listens now, None when it is not."""
 
 
 class Observer(Protocol):
@@ -124,7 +121,7 @@ class HostLink:
 
     async def _take_inventory(self) -> None:
         task_uuid = new_uuid()
-        reply = await self._client.call(self._endpoint, TakeInventory(), task_uuid)
+        reply = await self._client.call(self._endpoint, TakeInventory(), task_uuid, self._revive)
         await self._observer.inventory(self._endpoint.host_uuid, reply.inventory)
         self._hash = reply.inventory.hash
         await self._client.acknowledge(self._endpoint, task_uuid)

@@ -79,6 +79,9 @@ class _Live(Generic[S]):
     state: JobState
     deadline: float
     progress: Progress = field(default_factory=Progress)
+    accepted: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once the job is on disk, or could not be written and is gone (`refused`)."""
+    refused: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
     failure: HardpointError | None = None
 
@@ -117,6 +120,7 @@ class Engine(Generic[S]):
                 row.uuid, row.operation, row.request, row.digest, tuple(msgspec.json.decode(row.locks))
             )
             live: _Live[S] = _Live(request, JobState(row.state), float(row.deadline))
+            live.accepted.set()
             if row.error is not None:
                 live.failure = decode_error(row.error)
             self._live[row.uuid] = live
@@ -160,9 +164,12 @@ class Engine(Generic[S]):
             await self._journal.append(record)
         except BaseException:
             del self._live[request.uuid]
+            live.refused = True
             if locked:
                 self._locks.release(request.locks)
             raise
+        finally:
+            live.accepted.set()
         self._spawn(live, locked=locked, resumed=False)
 
     async def status(self, uuid: str) -> JobStatus | None:
@@ -197,23 +204,21 @@ class Engine(Generic[S]):
         return await self._resolve(row.operation, row.request)(job)
 
     async def _is_known(self, request: JobRequest) -> bool:
-        live = self._live.get(request.uuid)
-        if live:
-            digest = live.request.digest
-        else:
-            row: Row[Any] | None = await self._db.read(read_job, request.uuid)
-            if row is None:
+        """Say whether the job exists; when it does it is on disk."""
+        while True:
+            live = self._live.get(request.uuid)
+            row: Row[Any] | None = None if live else await self._db.read(read_job, request.uuid)
+            live = live or self._live.get(request.uuid)  # the same request may have come during the read
+            if live is None and row is None:
                 return False
-            digest = row.digest
-        if digest == request.digest:
-            return True
-        raise HardpointError(
-            "SYS.1007",
-            "Invalid argument",
-            f"X-Job-UUID {request.uuid} belongs to another request",
-            remedy="give each request a uuid of its own, or send the same request again unchanged",
-            blame=Blame.CALLER,
-        )
+            known: str = live.request.digest if live else row.digest if row else ""
+            if known != request.digest:
+                raise _uuid_taken(request)
+            if live is None:
+                return True
+            await live.accepted.wait()
+            if not live.refused:
+                return True
 
     def _spawn(self, live: _Live[S], *, locked: bool, resumed: bool) -> None:
         task = asyncio.create_task(self._run(live, locked=locked, resumed=resumed))
@@ -312,6 +317,16 @@ class Engine(Generic[S]):
 def journalled_locks(locks: Sequence[str]) -> tuple[str, ...]:
     """Return locks sorted and without repetition."""
     return tuple(sorted(set(locks)))
+
+
+def _uuid_taken(request: JobRequest) -> HardpointError:
+    return HardpointError(
+        "SYS.1007",
+        "Invalid argument",
+        f"X-Job-UUID {request.uuid} belongs to another request",
+        remedy="give each request a uuid of its own, or send the same request again unchanged",
+        blame=Blame.CALLER,
+    )
 
 
 def _timed_out(live: _Live[Any], job: Job[Any]) -> HardpointError:

@@ -53,6 +53,8 @@ class _Undo:
     position: int
     name: str
     run: Callable[[], Awaitable[Any]]
+    atomic: bool
+    """Whether the step is a transaction: one that is not journalled as done has done nothing."""
 
 
 @dataclass
@@ -91,7 +93,9 @@ class Job(Generic[S]):
         """
         position, name = self._begin(fn)
         if undo is not None:
-            self._undos.append(_Undo(position, name, lambda: self._undo_step(position, name, undo, args)))
+            self._undos.append(
+                _Undo(position, name, lambda: self._undo_step(position, name, undo, args), atomic=False)
+            )
         known = self._known(position, name)
         if known:
             return cast("T", _replay(known, _result_type(fn)))
@@ -114,11 +118,13 @@ class Job(Generic[S]):
         undo: Callable[[Connection, *Ts], None] | None = None,
     ) -> T:
         """Run `fn(connection, *args)` and journal its result in the same transaction: it happens
-        exactly once.
+        exactly once. `undo` runs only when it has happened: a refused transaction leaves nothing.
         """
         position, name = self._begin(fn)
         if undo is not None:
-            self._undos.append(_Undo(position, name, lambda: self._undo_unit(position, name, undo, args)))
+            self._undos.append(
+                _Undo(position, name, lambda: self._undo_unit(position, name, undo, args), atomic=True)
+            )
         known = self._known(position, name)
         if known:
             return cast("T", _replay(known, _result_type(fn)))
@@ -155,6 +161,8 @@ class Job(Generic[S]):
         for undo in reversed(self._undos):
             known = self.known.get(undo.position)
             if known and known.undone:
+                continue
+            if undo.atomic and (known is None or known.error is not None):
                 continue
             self.progress.step = f"undo {undo.name}"
             self.boundary(f"{undo.name}:undo")

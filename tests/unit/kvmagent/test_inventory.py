@@ -39,7 +39,7 @@ def apply(inventory: Inventory, events: list[DeviceEvent]) -> dict[str, dict]:
 
 @pytest.fixture(scope="session")
 def server(recorded) -> Inventory:
-    return take_inventory(recorded("dual-socket-2013"))
+    return take_inventory(recorded("four-socket-2013"))
 
 
 def test_an_inventory_has_all_sections_and_a_hash(server: Inventory) -> None:
@@ -49,7 +49,7 @@ def test_an_inventory_has_all_sections_and_a_hash(server: Inventory) -> None:
 
 
 def test_the_same_machine_gives_the_same_inventory(recorded, server: Inventory) -> None:
-    assert take_inventory(recorded("dual-socket-2013")) == server
+    assert take_inventory(recorded("four-socket-2013")) == server
 
 
 def test_an_inventory_travels_on_the_wire(server: Inventory) -> None:
@@ -77,7 +77,7 @@ def test_the_interface_with_the_management_address_is_boot_critical(recorded) ->
 
 @pytest.mark.parametrize("section", sorted(ALL - {"facts"}))
 def test_only_the_sections_asked_for_are_filled(recorded, server: Inventory, section: str) -> None:
-    inventory = take_inventory(recorded("dual-socket-2013"), sections=[section])
+    inventory = take_inventory(recorded("four-socket-2013"), sections=[section])
     assert getattr(inventory, section) == getattr(server, section)
     assert all(not getattr(inventory, other) for other in LISTS if other != section)
     assert inventory.facts.cpu_num == 0
@@ -137,7 +137,7 @@ def test_the_events_of_a_difference_lead_from_the_old_to_the_new(
 
 def test_an_unplugged_function_is_seen_as_removed(recorded, tmp_path: Path, server: Inventory) -> None:
     root = tmp_path / "machine"
-    shutil.copytree(recorded("dual-socket-2013"), root, symlinks=True)
+    shutil.copytree(recorded("four-socket-2013"), root, symlinks=True)
     (root / "sys/bus/pci/devices/0000:43:00.0").unlink()
     events = diff(server, take_inventory(root))
     assert [(event.action, event.pci.address) for event in events if event.pci] == [

@@ -19,7 +19,7 @@ def kvmagent(*arguments: str | Path, columns: str = "") -> subprocess.CompletedP
 
 
 def test_the_inventory_of_a_recorded_machine_is_shown_as_tables(recorded) -> None:
-    done = kvmagent("inventory", "--root", recorded("dual-socket-2013"))
+    done = kvmagent("inventory", "--root", recorded("four-socket-2013"))
     assert (done.returncode, done.stderr) == (0, "")
     assert "PCI functions: 37\nADDRESS " in done.stdout
     assert "0000:02:00.0  14e4:1639  Generic  bnx2" in done.stdout
@@ -35,12 +35,12 @@ def test_a_recording_can_be_shown_without_unpacking_it() -> None:
 
 
 def test_lines_fit_the_terminal() -> None:
-    done = kvmagent("inventory", "--root", MACHINES / "dual-socket-2013.tar.xz", columns="60")
+    done = kvmagent("inventory", "--root", MACHINES / "four-socket-2013.tar.xz", columns="60")
     assert max(len(line) for line in done.stdout.splitlines()) == 60
 
 
 def test_json_is_what_the_management_node_would_get(recorded) -> None:
-    done = kvmagent("inventory", "--json", "--only", "usb,facts", "--root", recorded("dual-socket-2013"))
+    done = kvmagent("inventory", "--json", "--only", "usb,facts", "--root", recorded("four-socket-2013"))
     shown = json.loads(done.stdout)
     assert [device["portPath"] for device in shown["usb"]] == ["5-2"]
     assert (shown["facts"]["cpuNum"], shown["pci"], len(shown["hash"])) == (40, [], 64)
@@ -96,7 +96,7 @@ def test_a_mistake_is_one_line_with_thing_reason_and_next_step(
 
 
 def test_a_reader_that_leaves_early_causes_no_traceback(recorded) -> None:
-    command = f"{sys.executable} -m kvmagent inventory --json --root {recorded('dual-socket-2013')} | head -1"
+    command = f"{sys.executable} -m kvmagent inventory --json --root {recorded('four-socket-2013')} | head -1"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, env=environment, check=True)
     assert (done.stdout, done.stderr) == ("{\n", "")

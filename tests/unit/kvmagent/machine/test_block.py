@@ -14,7 +14,7 @@ def blocks(tree: Tree) -> dict[str, BlockDevice]:
 
 
 def test_the_recorded_server_has_its_disk_with_mounted_partitions(recorded) -> None:
-    found = blocks(Tree(recorded("dual-socket-2013")))
+    found = blocks(Tree(recorded("four-socket-2013")))
     assert list(found) == ["sda", "sda1", "sda2", "sda3", "sda4", "sda5", "sda6", "sr0"]
     assert (found["sda"].vendor, found["sda"].model, found["sda"].pci_address) == (
         "DELL",

@@ -3,7 +3,7 @@ from kvmagent.machine.tree import Tree
 
 
 def test_the_recorded_server_is_described(recorded) -> None:
-    facts = read_facts(Tree(recorded("dual-socket-2013")))
+    facts = read_facts(Tree(recorded("four-socket-2013")))
     assert (facts.system_vendor, facts.system_product) == ("Dell Inc.", "PowerEdge R910")
     assert (facts.cpu_num, facts.cpu_sockets, facts.cpu_cores) == (40, 4, 40)
     assert (facts.virtualisation, facts.kvm, facts.iommu) == ("vmx", False, False)

@@ -21,7 +21,7 @@ def stick(**changes: str) -> dict[str, str]:
 
 
 def test_the_recorded_server_has_nine_devices_of_which_one_is_no_hub(recorded) -> None:
-    tree = Tree(recorded("dual-socket-2013"))
+    tree = Tree(recorded("four-socket-2013"))
     assert len(usb_paths(tree)) == 9
     (device,) = read_usb(tree)
     assert (device.bus_num, device.dev_num, device.port_path) == ("005", "002", "5-2")

@@ -1,0 +1,54 @@
+# Build, run and test Hardpoint. Needs GNU make and python3; scripts/bootstrap sees to the rest.
+
+PYTHON ?= python3
+STATE ?= .state
+PORT ?= 8080
+
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -qq -c constraints.txt
+VENV := .venv/installed
+BENCH := .venv/installed-bench
+
+export PYTHON
+.DEFAULT_GOAL := help
+.PHONY: help venv run test check bench bare clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+venv: $(VENV) ## install everything into .venv; again only when pyproject.toml or constraints.txt changed
+
+run: $(VENV) ## start Hardpoint with this machine as its first host; STATE=.state PORT=8080; Ctrl-C stops it
+	@$(BIN)/hardpoint up --state $(STATE) --port $(PORT)
+
+test: $(VENV) ## run the unit, contract and integration tests
+	@scripts/bootstrap test
+	$(BIN)/python -m pytest $(wildcard tests/unit tests/contract tests/integration)
+
+check: $(VENV) ## lint, formatting, types, who may import whom, unit tests
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit
+
+bench: $(BENCH) ## measure against peers and print the tables
+	$(BIN)/python -m bench all
+
+bare: ## prove that `make run` and `make test` work on a machine with python3 and make only (root)
+	@$(PYTHON) scripts/bare
+
+clean: ## remove what was built; the state folder of `make run` stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV): pyproject.toml constraints.txt
+	@scripts/bootstrap venv
+	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear .venv
+	@echo 'installing Hardpoint into .venv'
+	@$(INSTALL) -e '.[mn,kvmagent,cli,test]'
+	@touch $@
+
+$(BENCH): $(VENV)
+	$(INSTALL) -e '.[mn,kvmagent,cli,test,bench]'
+	@touch $@

@@ -1,0 +1,108 @@
+"""A management node with a zone, two clusters and one host, whose agent reads a recorded machine."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvmagent.record import unpack
+from tests.contract.catalogue import Operation
+from tests.node import Answer, Node, Rest, admin, run_node
+
+__all__ = ["admin"]
+
+MACHINE = Path(__file__).parents[1] / "machines" / "four-socket-2013.tar.xz"
+CLOSED_PORT = 1
+NOBODY = "192.0.2.1"  # reserved for documentation: no host has it
+
+
+def new_uuid() -> str:
+    return uuid.uuid4().hex
+
+
+@dataclass
+class World:
+    """What the tests of the contract find in place."""
+
+    admin: Rest
+    zone: dict[str, Any]
+    cluster: dict[str, Any]
+    simulator_cluster: dict[str, Any]
+    host: dict[str, Any]
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
+
+    def name(self, stem: str) -> str:
+        """Return a name that nothing else has."""
+        return f"{stem}-{next(self._numbers)}"
+
+    def address(self) -> str:
+        """Return a loopback address that no host has."""
+        return f"127.0.1.{next(self._numbers) % 254 + 1}"
+
+    def params(self, operation: Operation | str) -> dict[str, Any]:
+        """Return parameters with which an operation succeeds."""
+        name = operation if isinstance(operation, str) else operation.name
+        return _PARAMS[name](self)
+
+    def harmless_params(self, operation: Operation | str) -> dict[str, Any]:
+        """Return parameters that the server accepts, but that make no agent start."""
+        params = self.params(operation)
+        return {**params, "managementIp": NOBODY} if "managementIp" in params else params
+
+    def call(self, operation: Operation, params: object, **options: Any) -> Answer:
+        """Send an operation with a body."""
+        path = fill(operation.paths[0])
+        return self.admin.call(operation.method, path, {operation.wrapper: params}, **options)
+
+
+_PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
+    "CreateZone": lambda w: {"name": w.name("zone")},
+    "CreateCluster": lambda w: {
+        "name": w.name("cluster"),
+        "zoneUuid": w.zone["uuid"],
+        "hypervisorType": "KVM",
+    },
+    "AddKVMHost": lambda w: {
+        "name": w.name("host"),
+        "clusterUuid": w.cluster["uuid"],
+        "managementIp": w.address(),
+        "username": "root",
+        "password": "unused",
+        "sshPort": CLOSED_PORT,
+    },
+    "KvmRunShell": lambda w: {"hostUuids": [w.host["uuid"]], "script": "true"},
+}
+
+
+def fill(path: str, value: str | None = None) -> str:
+    """Return a path with its placeholders filled: by `value`, else by a uuid that nothing has."""
+    return re.sub(r"\{\w+\}", lambda _: value or new_uuid(), path)
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """A management node whose local agents read a recorded machine: it has PCI and USB devices."""
+    directory = tmp_path_factory.mktemp("contract")
+    unpack(MACHINE, directory / "machine")
+    environment = {"HARDPOINT_LOCAL_AGENT_ROOT": str(directory / "machine")}
+    yield from run_node(directory / "state", environment)
+
+
+@pytest.fixture(scope="session")
+def world(admin: Rest) -> World:
+    zone = admin.create("/zones", name="zone")
+    wanted = {"zoneUuid": zone["uuid"], "name": "cluster", "hypervisorType": "KVM"}
+    cluster = admin.create("/clusters", **wanted)
+    simulators = admin.create("/clusters", **{**wanted, "name": "simulators", "hypervisorType": "Simulator"})
+    world = World(admin, zone, cluster, simulators, {})
+    world.host = admin.create(
+        "/hosts/kvm", **{**world.params("AddKVMHost"), "name": "host", "managementIp": "127.0.0.1"}
+    )
+    return world

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.contract.catalogue import JOBS, OPERATIONS, Operation
+from tests.contract.conftest import NOBODY, World, new_uuid
+from tests.contract.test_replies import faults
+
+REFERENCES = [
+    (operation, parameter.name)
+    for operation in JOBS
+    for parameter in operation.params
+    if parameter.required and parameter.name in ("zoneUuid", "clusterUuid", "hostUuids")
+]
+
+
+def _failed(world: World, called: str, /, **changed: Any) -> dict[str, Any]:
+    """Return the error with which a job of an operation fails; it is checked to be a proper one."""
+    operation = OPERATIONS[called]
+    answer = world.admin.wait(world.call(operation, {**world.params(operation), **changed}).location)
+    assert answer.status == 503, answer
+    error: dict[str, Any] = answer.error
+    assert not list(faults(error, "ErrorCode", "error"))
+    return error
+
+
+@pytest.mark.parametrize(("operation", "parameter"), REFERENCES, ids=lambda x: getattr(x, "name", x))
+def test_a_reference_to_nothing_is_sys_1003_and_names_the_uuid(
+    world: World, operation: Operation, parameter: str
+) -> None:
+    absent = new_uuid()
+    error = _failed(world, operation.name, **{parameter: [absent] if parameter.endswith("s") else absent})
+    assert error["code"] == "SYS.1003"
+    assert absent in error["details"]
+
+
+def test_a_host_added_to_an_unknown_cluster_leaves_no_trace(world: World) -> None:
+    address = world.address()
+    _failed(world, "AddKVMHost", clusterUuid=new_uuid(), managementIp=address)
+    assert not world.admin.query("/hosts", f"managementIp={address}")
+
+
+def test_a_kvm_host_does_not_fit_into_a_cluster_of_simulators(world: World) -> None:
+    error = _failed(world, "AddKVMHost", clusterUuid=world.simulator_cluster["uuid"])
+    assert error["code"] == "SYS.1006"
+    assert "hypervisor mismatch" in error["details"]
+    assert "Simulator" in error["details"]
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "[127.0.0.1]", " 127.0.0.1 "])
+def test_an_address_is_taken_by_one_host_only(world: World, address: str) -> None:
+    error = _failed(world, "AddKVMHost", managementIp=address)
+    assert error["code"] == "SYS.1007"
+    assert "127.0.0.1" in error["details"]
+    assert world.host["uuid"] in error["details"]
+
+
+def test_a_refused_addition_leaves_the_host_that_is_there_alone(world: World) -> None:
+    params = {**world.params("AddKVMHost"), "resourceUuid": new_uuid()}
+    host = world.admin.create("/hosts/kvm", **params)
+    assert _failed(world, "AddKVMHost", **params)["code"] == "SYS.1007"
+    assert world.admin.query(f"/hosts/{host['uuid']}") == [host]
+    assert world.admin.query("/pci-device/pci-devices", f"hostUuid={host['uuid']}")
+
+
+def test_a_host_without_a_way_for_an_agent_is_not_added_and_the_cause_is_given(world: World) -> None:
+    error = _failed(world, "AddKVMHost", managementIp=NOBODY, name="far away")
+    reason = f"no agent can be deployed to {NOBODY}: this version deploys to its own machine only"
+    remedy = "add a loopback address of this machine with local_agents on, as `hardpoint up` does"
+    assert error == {
+        "code": "HOST.1000",
+        "description": "Unable to add host",
+        "details": f"host far away ({NOBODY}) was not added: {reason}; {remedy}",
+        "cause": {
+            "code": "SYS.1014",
+            "description": "Not supported",
+            "details": f"{reason}; {remedy}",
+        },
+    }
+    assert not world.admin.query("/hosts", f"managementIp={NOBODY}")
+
+
+def test_one_unknown_host_among_known_ones_stops_the_script_for_all(world: World) -> None:
+    absent = new_uuid()
+    error = _failed(world, "KvmRunShell", hostUuids=[world.host["uuid"], absent])
+    assert error["code"] == "SYS.1003"
+    assert absent in error["details"]
+
+
+@pytest.mark.parametrize("operation", JOBS, ids=lambda o: o.name)
+@pytest.mark.parametrize("key", ["systemTags", "userTags"])
+def test_tags_that_would_be_lost_are_refused(world: World, operation: Operation, key: str) -> None:
+    if operation.method != "POST":
+        return  # an action has no resource of its own that could bear tags
+    error = _failed(world, operation.name, **{key: ["a::b"]})
+    assert error["code"] == "SYS.1014"
+    assert "systemTags" in error["details"]
+
+
+@pytest.mark.parametrize("operation", JOBS, ids=lambda o: o.name)
+def test_a_web_hook_that_would_not_be_called_is_refused(world: World, operation: Operation) -> None:
+    headers = {"X-Web-Hook": "http://127.0.0.1:9/hook"}
+    answer = world.call(operation, world.harmless_params(operation), headers=headers)
+    assert answer.status == 400
+    assert answer.error["code"] == "SYS.1014"
