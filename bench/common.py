@@ -61,7 +61,7 @@ def machine_line() -> str:
 
 def load_note(before: float) -> str:
     """Return the note that belongs below each table; `before` is the load when it began."""
-    return f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after it, its own included"
+    return f"load average {before:.1f} before, {os.getloadavg()[0]:.1f} after, its own included"
 
 
 def median(values: Iterable[float]) -> float:
