@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import platform
@@ -91,9 +92,18 @@ def rss_mb(pid: int) -> float:
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of children: this checkout comes first on their path."""
+    """Return the environment of children: this checkout comes first, byte code is kept as once installed."""
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH", "")]))
-    return {**os.environ, "PYTHONPATH": path}
+    found = {**os.environ, "PYTHONPATH": path}
+    if found.pop("PYTHONDONTWRITEBYTECODE", ""):
+        found["PYTHONPYCACHEPREFIX"] = _byte_code().name
+    return found
+
+
+@functools.cache
+def _byte_code() -> tempfile.TemporaryDirectory[str]:
+    """Return a directory for byte code where it is not wanted in the checkout; gone at exit."""
+    return tempfile.TemporaryDirectory(prefix="hardpoint-bench-pyc-")
 
 
 @contextlib.contextmanager

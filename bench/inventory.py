@@ -1,4 +1,4 @@
-"""`kvmagent inventory` beside lspci and lsusb, and what reading a machine takes without the process around it."""
+"""`kvmagent inventory` beside lspci and lsusb, and what reading a machine takes without starting a process."""
 
 from __future__ import annotations
 
