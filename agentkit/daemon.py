@@ -22,7 +22,7 @@ from agentkit.notify import Notifier, watchdog_interval_s
 from agentkit.place import StateDirectory, listen
 from agentkit.routes import Routes
 from agentkit.tasks import RUNNING_MAX, Handler, TaskDesk
-from agentkit.tls import lower_read_buffer, server_context
+from agentkit.tls import ServerCredentials, lower_read_buffer
 from agentkit.wire import LEASE_TICK_S, PROTOCOL_VERSION, Command, Hello
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,7 @@ class DaemonConfig:
     listen_address: str
     port: int
     state_dir: Path
-    certificate: Path
-    key: Path
-    ca: Path
+    credentials: ServerCredentials
     running_max: int = RUNNING_MAX
     stop_limit_s: float = STOP_LIMIT_S
     tick_s: float = LEASE_TICK_S
@@ -114,7 +112,7 @@ class Daemon(Generic[C]):
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         lower_read_buffer()
-        context = server_context(config.certificate, config.key, config.ca)
+        context = config.credentials.context()
         listener = listen(config.listen_address, config.port, self._place.last_port())
         journal = Journal(config.state_dir / "tasks")
         desk = TaskDesk(

@@ -190,14 +190,34 @@ class _Process(asyncio.SubprocessProtocol):
 async def _start(
     process: _Process, argv: Sequence[str], environment: Mapping[str, str], *, has_input: bool
 ) -> asyncio.SubprocessTransport:
-    transport, _ = await asyncio.get_running_loop().subprocess_exec(
-        lambda: process,
-        *argv,
-        stdin=asyncio.subprocess.PIPE if has_input else asyncio.subprocess.DEVNULL,
-        env=environment,
-        start_new_session=True,
+    """Start the process. A caller that is cancelled meanwhile is let go when it has started and is killed.
+
+    asyncio's own start does not take a cancellation: it kills the leader alone, or waits for ever.
+    """
+    starting = asyncio.ensure_future(
+        asyncio.get_running_loop().subprocess_exec(
+            lambda: process,
+            *argv,
+            stdin=asyncio.subprocess.PIPE if has_input else asyncio.subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
+        )
     )
+    try:
+        transport, _ = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        starting.add_done_callback(_kill_started)
+        await asyncio.wait({starting})
+        raise
     return transport
+
+
+def _kill_started(starting: asyncio.Future[tuple[asyncio.SubprocessTransport, _Process]]) -> None:
+    if starting.cancelled() or starting.exception():
+        return
+    transport, _ = starting.result()
+    _signal_group(transport.get_pid(), signal.SIGKILL)
+    transport.close()
 
 
 async def _converse(

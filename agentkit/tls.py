@@ -7,6 +7,7 @@ import ssl
 from pathlib import Path
 
 from agentkit.errors import HardpointError
+from agentkit.files import sync_directory, write_durably
 
 READ_BUFFER_BYTES = 16 * 1024
 _REMEDY = "put the file in place, readable by the daemon's user, or correct its path in the configuration"
@@ -23,6 +24,49 @@ def server_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
     return context
+
+
+class ServerCredentials:
+    """A server's certificate, key and CA; another certificate can be installed while the server runs.
+
+    An installed certificate stands in the certificate's file together with its key, so that no crash can part
+    the two; a key in that file wins over the key's own.
+    """
+
+    def __init__(self, certificate: Path, key: Path, ca: Path) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._ca = ca
+        self._context: ssl.SSLContext | None = None
+
+    def context(self) -> ssl.SSLContext:
+        """Return the server's context, made at the first call; raises as `server_context` does."""
+        if self._context is None:
+            self._context = server_context(self._certificate, self._key_file(), self._ca)
+        return self._context
+
+    def install(self, certificate: str, key: str) -> None:
+        """Use another pair (PEM) from the next connection on and keep it on disk; blocks on the disk.
+
+        Raises HardpointError when the two do not belong together; then nothing has changed.
+        """
+        candidate = self._certificate.with_name(self._certificate.name + ".candidate")
+        write_durably(candidate, f"{certificate}\n{key}\n".encode())
+        try:
+            server_context(candidate, candidate, self._ca)
+        except HardpointError:
+            candidate.unlink()
+            raise
+        candidate.replace(self._certificate)
+        sync_directory(self._certificate.parent)
+        self.context().load_cert_chain(self._certificate, password=_no_password)
+
+    def _key_file(self) -> Path:
+        try:
+            combined = b"PRIVATE KEY" in self._certificate.read_bytes()
+        except OSError:
+            combined = False
+        return self._certificate if combined else self._key
 
 
 def client_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:

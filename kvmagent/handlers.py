@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agentkit.tasks import Handler
+from agentkit.tls import ServerCredentials
 from agentkit.wire import Command
 from kvmagent.owner import Owner, Ownership
 from kvmagent.protocol import (
     Connect,
     ConnectReply,
+    InstallCertificate,
+    InstallCertificateReply,
     Release,
     ReleaseReply,
     TakeInventory,
@@ -26,6 +29,7 @@ class Context:
 
     ownership: Ownership
     stock: Stocktaker[Any]
+    credentials: ServerCredentials
     owning: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the owner is looked at and changed, so that two fleets cannot both find the host free."""
 
@@ -52,10 +56,17 @@ async def take_inventory(context: Context, _command: TakeInventory) -> TakeInven
     return TakeInventoryReply(inventory=await context.stock.take())
 
 
+async def install_certificate(context: Context, command: InstallCertificate) -> InstallCertificateReply:
+    """Show another certificate from the next connection on."""
+    await asyncio.to_thread(context.credentials.install, command.certificate, command.key)
+    return InstallCertificateReply()
+
+
 HANDLERS: dict[type[Command[Any]], Handler[Context]] = {
     Connect: connect,
     Release: release,
     TakeInventory: take_inventory,
+    InstallCertificate: install_certificate,
 }
-RERUNNABLE: frozenset[type[Command[Any]]] = frozenset({Connect, Release, TakeInventory})
+RERUNNABLE: frozenset[type[Command[Any]]] = frozenset(HANDLERS)
 """Commands that do no harm when a restart interrupted them and they are run again."""

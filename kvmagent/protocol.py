@@ -214,4 +214,12 @@ class TakeInventory(Command[TakeInventoryReply], tag="takeInventory"):
     """Read the machine again and report it."""
 
 
-AnyCommand = Connect | Release | TakeInventory
+class InstallCertificateReply(Wire):
+    """The next connection will see the new certificate."""
+
+
+class InstallCertificate(Command[InstallCertificateReply], tag="installCertificate"):
+    """Use another certificate and key (PEM). Refused, and nothing changed, when they do not fit together."""
+
+    certificate: str
+    key: str

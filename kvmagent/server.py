@@ -13,6 +13,7 @@ from agentkit.daemon import EXIT_CANNOT_START, Daemon, DaemonConfig, Identity, n
 from agentkit.errors import HardpointError
 from agentkit.events import EventHub
 from agentkit.runner import ProcessRunner
+from agentkit.tls import ServerCredentials
 from agentkit.wire import EventKind
 from kvmagent.handlers import HANDLERS, RERUNNABLE, Context
 from kvmagent.inventory import diff, take_inventory
@@ -59,7 +60,7 @@ def build(settings: Settings) -> Daemon[Context]:
 
     stock = Stocktaker(
         ask,
-        lambda netlink: take_inventory(root, netlink=netlink),
+        lambda netlink: take_inventory(root, netlink, management_address=settings.management_address),
         diff,
         lambda event: hub.publish(EventKind.DEVICE, event),
         watch=_watch() if real else None,
@@ -70,16 +71,15 @@ def build(settings: Settings) -> Daemon[Context]:
     def host_uuid() -> str | None:
         return ownership.owner.host_uuid if ownership.owner else None
 
+    credentials = ServerCredentials(Path(settings.certificate), Path(settings.key), Path(settings.ca))
     config = DaemonConfig(
         settings.listen_address,
         settings.port,
         state_dir,
-        Path(settings.certificate),
-        Path(settings.key),
-        Path(settings.ca),
+        credentials,
     )
     identity = Identity(AGENT, _version(), host_uuid, stock.hash)
-    context = Context(ownership, stock)
+    context = Context(ownership, stock, credentials)
     return Daemon(config, identity, hub, context, HANDLERS, rerunnable=RERUNNABLE, background=[stock.run])
 
 

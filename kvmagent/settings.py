@@ -22,6 +22,8 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     ca: str
     root: str = "/"
     """Where the machine's file tree begins; a recorded machine's in tests and simulated hosts."""
+    management_address: str | None = None
+    """The address that the management node calls; what carries it is boot-critical."""
     rescan_s: float = 30.0
     log_level: str = "INFO"
 

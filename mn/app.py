@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import secrets
@@ -42,8 +41,7 @@ DATABASE = "hardpoint.db"
 KEY_FILE = "secret.key"
 CA_DIR = "ca"
 AGENTS_DIR = "agents"
-SESSION_PURGE_S = 3600
-SLOW_CLIENT_S = 30.0
+CHORES_EVERY_S = 3600
 
 fleet_table = Table("fleet", metadata, Column("uuid", String(32), primary_key=True))
 """One row: the uuid that agents know this fleet by."""
@@ -57,7 +55,7 @@ class Node:
     engine: Engine[Services]
     runner: web.AppRunner
     url: str
-    purger: asyncio.Task[None]
+    chores: asyncio.Task[None]
 
 
 def _no_boundary(_name: str) -> None:
@@ -82,7 +80,7 @@ async def start(settings: Settings, boundary: Boundary = _no_boundary) -> Node:
 
 async def _start(settings: Settings, vault: Vault, db: Database, boundary: Boundary) -> Node:
     sessions = Sessions(db)
-    fleet = await _fleet(settings, db)
+    fleet, ca, context = await _fleet(settings, db)
     services = Services(settings, db, vault, sessions, fleet, secrets.token_hex(16))
     fleet.observe(StockObserver(db, settings.cpu_over_provisioning))
     codec = RequestCodec(vault)
@@ -100,22 +98,24 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
         await fleet.stop()
         raise
     log.info("management node ready", extra={"url": url, "resumed_jobs": resumed})
-    return Node(services, engine, runner, url, asyncio.create_task(_purge_sessions(sessions)))
+    chores = asyncio.create_task(_chores(services, ca, context))
+    return Node(services, engine, runner, url, chores)
 
 
 async def stop(node: Node) -> None:
     """Stop serving; running jobs stay in the journal, agents go on."""
-    node.purger.cancel()
+    node.chores.cancel()
     await node.runner.cleanup()
     await node.engine.stop()
     await node.services.fleet.stop()
     await asyncio.to_thread(node.services.db.close)
 
 
-async def _fleet(settings: Settings, db: Database) -> Fleet:
+async def _fleet(settings: Settings, db: Database) -> tuple[Fleet, CertificateAuthority, ssl.SSLContext]:
     ca = await asyncio.to_thread(CertificateAuthority, settings.state_dir / CA_DIR)
     pair = await asyncio.to_thread(ca.client)
-    client = AgentClient(client_context(pair.certificate, pair.key, pair.ca))
+    context = client_context(pair.certificate, pair.key, pair.ca)
+    client = AgentClient(context)
     deployers: list[Deployer] = []
     if settings.local_agents:
         directory = settings.state_dir / AGENTS_DIR
@@ -123,7 +123,7 @@ async def _fleet(settings: Settings, db: Database) -> Fleet:
             directory, ca, root=settings.local_agent_root, rescan_s=settings.local_agent_rescan_s
         )
         deployers.append(local)
-    return Fleet(await db.write(ensure_fleet), client, deployers, SshPool())
+    return Fleet(await db.write(ensure_fleet), client, ca, deployers, SshPool()), ca, context
 
 
 def ensure_fleet(connection: Connection) -> str:
@@ -179,8 +179,14 @@ async def _track_hosts(services: Services) -> None:
         )
 
 
-async def _purge_sessions(sessions: Sessions) -> None:
+async def _chores(services: Services, ca: CertificateAuthority, context: ssl.SSLContext) -> None:
+    """Forget expired sessions and renew certificates, the node's own and the agents'."""
     while True:
-        await asyncio.sleep(SESSION_PURGE_S)
-        with contextlib.suppress(HardpointError):
-            await sessions.purge()
+        await asyncio.sleep(CHORES_EVERY_S)
+        try:
+            await services.sessions.purge()
+            pair = await asyncio.to_thread(ca.client)
+            context.load_cert_chain(pair.certificate, pair.key)
+            await services.fleet.renew_certificates()
+        except Exception:
+            log.exception("chores failed, they are tried again later")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-import os
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from agentkit.errors import HardpointError
+from agentkit.files import write_durably
 
 CA_DAYS = 3650
 LEAF_DAYS = 90
@@ -34,8 +35,9 @@ class KeyPair:
 class CertificateAuthority:
     """Signs the fleet's certificates; its key stays in `directory`, mode 0600."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, leaf_days: int = LEAF_DAYS) -> None:
         self._directory = directory
+        self._leaf_days = leaf_days
         self.ca_path = directory / "ca.pem"
         key_path = directory / "ca.key"
         try:
@@ -56,36 +58,48 @@ class CertificateAuthority:
 
     def client(self) -> KeyPair:
         """Return the management node's own key pair, made or renewed when need be."""
-        return self._ensure(self._directory, "mn", "hardpoint-mn", [], ExtendedKeyUsageOID.CLIENT_AUTH)
+        pair = KeyPair(self._directory / "mn.pem", self._directory / "mn.key", self.ca_path)
+        if not self._is_fresh(pair):
+            certificate, key = self._issue("hardpoint-mn", [], ExtendedKeyUsageOID.CLIENT_AUTH)
+            write_durably(pair.key, key)
+            write_durably(pair.certificate, certificate)
+        return pair
 
     def server(self, directory: Path, host_uuid: str, address: str) -> KeyPair:
         """Return an agent's key pair in `directory`, made or renewed when need be."""
+        pair = KeyPair(directory / "agent.pem", directory / "agent.key", directory / "ca.pem")
+        if not self._is_fresh(pair):
+            certificate, key = self.issue_server(host_uuid, address)
+            write_durably(pair.key, key)
+            write_durably(pair.certificate, certificate)
+            write_durably(pair.ca, self.ca_path.read_bytes())
+        return pair
+
+    def issue_server(self, host_uuid: str, address: str) -> tuple[bytes, bytes]:
+        """Return a new certificate and key (PEM) for the agent of a host."""
         names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(f"hardpoint:host:{host_uuid}")]
         try:
             names.append(x509.IPAddress(ipaddress.ip_address(address)))
         except ValueError:
             names.append(x509.DNSName(address))
-        return self._ensure(
-            directory, "agent", f"hardpoint-agent-{host_uuid}", names, ExtendedKeyUsageOID.SERVER_AUTH
-        )
+        return self._issue(f"hardpoint-agent-{host_uuid}", names, ExtendedKeyUsageOID.SERVER_AUTH)
 
-    def _ensure(
-        self,
-        directory: Path,
-        stem: str,
-        common_name: str,
-        names: list[x509.GeneralName],
-        usage: x509.ObjectIdentifier,
-    ) -> KeyPair:
-        pair = KeyPair(directory / f"{stem}.pem", directory / f"{stem}.key", directory / "ca.pem")
-        if not _is_fresh(pair, self._certificate):
-            key = ec.generate_private_key(ec.SECP256R1())
-            certificate = self._sign(key.public_key(), common_name, names, usage)
-            write_private(pair.key, _key_pem(key))
-            write_private(pair.certificate, certificate.public_bytes(serialization.Encoding.PEM))
-            if pair.ca != self.ca_path:
-                write_private(pair.ca, self.ca_path.read_bytes())
-        return pair
+    def _issue(
+        self, common_name: str, names: list[x509.GeneralName], usage: x509.ObjectIdentifier
+    ) -> tuple[bytes, bytes]:
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._sign(key.public_key(), common_name, names, usage)
+        return certificate.public_bytes(serialization.Encoding.PEM), _key_pem(key)
+
+    def _is_fresh(self, pair: KeyPair) -> bool:
+        try:
+            certificate = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
+            key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
+            same_ca = x509.load_pem_x509_certificate(pair.ca.read_bytes()) == self._certificate
+        except (OSError, ValueError):
+            return False
+        belongs = certificate.public_key() == key.public_key()
+        return belongs and same_ca and not is_due(certificate.not_valid_after_utc.timestamp())
 
     def _sign(
         self,
@@ -102,7 +116,7 @@ class CertificateAuthority:
             .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - _BACKDATE)
-            .not_valid_after(now + timedelta(days=LEAF_DAYS))
+            .not_valid_after(now + timedelta(days=self._leaf_days))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([usage]), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
@@ -115,26 +129,9 @@ class CertificateAuthority:
         return builder.sign(self._key, hashes.SHA256())
 
 
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file of mode 0600, whole or not at all."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
-    fresh.replace(path)
-
-
-def _is_fresh(pair: KeyPair, ca: x509.Certificate) -> bool:
-    try:
-        certificate = x509.load_pem_x509_certificate(pair.certificate.read_bytes())
-        same_ca = x509.load_pem_x509_certificate(pair.ca.read_bytes()) == ca
-    except (OSError, ValueError):
-        return False
-    left = certificate.not_valid_after_utc - datetime.now(UTC)
-    return same_ca and pair.key.exists() and left > timedelta(days=RENEW_BEFORE_DAYS)
+def is_due(expires_s: float) -> bool:
+    """Say whether a certificate that expires then (seconds since 1970) is to be renewed now."""
+    return expires_s - time.time() < RENEW_BEFORE_DAYS * 24 * 3600
 
 
 def _make_ca(path: Path, key_path: Path) -> None:
@@ -154,8 +151,8 @@ def _make_ca(path: Path, key_path: Path) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    write_private(key_path, _key_pem(key))
-    write_private(path, certificate.public_bytes(serialization.Encoding.PEM))
+    write_durably(key_path, _key_pem(key))
+    write_durably(path, certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _ca_usage() -> x509.KeyUsage:

@@ -50,6 +50,7 @@ class AgentClient:
     """Talks to all agents over one pool of kept connections."""
 
     def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
         connector = aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=KEEP_ALIVE_S)
         self._session = aiohttp.ClientSession(
             connector=connector,
@@ -72,6 +73,20 @@ class AgentClient:
                 return msgspec.json.decode(await _body(response), type=Hello)
         except (aiohttp.ClientError, TimeoutError, OSError, msgspec.DecodeError) as error:
             raise unreachable(endpoint, error) from error
+
+    async def certificate_end(self, endpoint: Endpoint) -> float:
+        """Return when the certificate that an agent shows expires (seconds since 1970)."""
+        try:
+            async with asyncio.timeout(HELLO_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(
+                    endpoint.address, endpoint.port, ssl=self._context, server_hostname=endpoint.address
+                )
+        except (TimeoutError, OSError) as error:
+            raise unreachable(endpoint, error) from error
+        try:
+            return ssl.cert_time_to_seconds(writer.get_extra_info("peercert")["notAfter"])
+        finally:
+            writer.transport.abort()
 
     async def call(self, endpoint: Endpoint, command: Command[R], task_uuid: str, revive: Revive) -> R:
         """Have the agent do `command` as task `task_uuid` and return its reply.

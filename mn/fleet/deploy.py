@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Protocol
 
 from agentkit.errors import HardpointError
-from mn.fleet.ca import CertificateAuthority, KeyPair, write_private
+from agentkit.files import write_durably
+from mn.fleet.ca import CertificateAuthority, KeyPair
 from mn.fleet.client import Endpoint
 
 START_TIMEOUT_S = 20.0
@@ -103,7 +104,7 @@ class LocalDeployer:
     def _prepare(self, home: Path, target: Target) -> None:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         pair = self._ca.server(home, target.host_uuid, target.address)
-        write_private(home / "agent.toml", self._configuration(home, target, pair).encode())
+        write_durably(home / "agent.toml", self._configuration(home, target, pair).encode())
 
     def _configuration(self, home: Path, target: Target, pair: KeyPair) -> str:
         values: dict[str, str | float] = {
@@ -114,6 +115,7 @@ class LocalDeployer:
             "key": str(pair.key),
             "ca": str(pair.ca),
             "root": str(self._root),
+            "management_address": target.address,
             "rescan_s": self._rescan_s,
         }
         return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())

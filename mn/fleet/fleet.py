@@ -8,6 +8,9 @@ from typing import TypeVar
 
 from agentkit.errors import HardpointError
 from agentkit.wire import Command
+from kvmagent.protocol import InstallCertificate
+from mn.db.schema import new_uuid
+from mn.fleet.ca import CertificateAuthority, is_due
 from mn.fleet.client import AgentClient, Endpoint, Revive
 from mn.fleet.deploy import Deployer, Target
 from mn.fleet.link import HostLink, Observer
@@ -21,9 +24,17 @@ R = TypeVar("R")
 class Fleet:
     """What the management node does with hosts. `fleet_uuid` is what agents know their owner by."""
 
-    def __init__(self, fleet_uuid: str, client: AgentClient, deployers: list[Deployer], ssh: SshPool) -> None:
+    def __init__(
+        self,
+        fleet_uuid: str,
+        client: AgentClient,
+        ca: CertificateAuthority,
+        deployers: list[Deployer],
+        ssh: SshPool,
+    ) -> None:
         self.fleet_uuid = fleet_uuid
         self.ssh = ssh
+        self._ca = ca
         self._client = client
         self._deployers = deployers
         self._links: dict[str, HostLink] = {}
@@ -65,6 +76,33 @@ class Fleet:
         link = HostLink(self._client, endpoint, inventory_hash, self._observer, self._reviver(target))
         self._links[target.host_uuid] = link
         link.start()
+
+    async def renew_certificates(self) -> list[str]:
+        """Give agents whose certificate ends soon another one; return the uuids of their hosts.
+
+        Agents that do not answer are left for the next time.
+        """
+        renewed = []
+        for host_uuid, link in list(self._links.items()):
+            try:
+                if await self._renew(link.endpoint):
+                    renewed.append(host_uuid)
+            except HardpointError as error:
+                log.warning("certificate not renewed", extra={"host": host_uuid, "reason": error.details})
+        return renewed
+
+    async def _renew(self, endpoint: Endpoint) -> bool:
+        if not is_due(await self._client.certificate_end(endpoint)):
+            return False
+        certificate, key = await asyncio.to_thread(
+            self._ca.issue_server, endpoint.host_uuid, endpoint.address
+        )
+        task_uuid = new_uuid()
+        command = InstallCertificate(certificate=certificate.decode(), key=key.decode())
+        await self.call(endpoint, command, task_uuid)
+        self.acknowledge(endpoint, task_uuid)
+        log.info("certificate renewed", extra={"host": endpoint.host_uuid})
+        return True
 
     async def untrack(self, host_uuid: str) -> None:
         """End the link to a host."""

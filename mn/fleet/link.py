@@ -63,6 +63,11 @@ class HostLink:
         self._connected: bool | None = None
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the agent listens."""
+        return self._endpoint
+
     def start(self) -> None:
         """Begin to follow the host."""
         self._task = asyncio.create_task(self._follow(), name=f"link {self._endpoint.host_uuid}")

@@ -12,6 +12,7 @@ from agentkit import logs
 from agentkit.daemon import Daemon, DaemonConfig, Identity, new_instance
 from agentkit.errors import HardpointError
 from agentkit.events import EventHub
+from agentkit.tls import ServerCredentials
 from agentkit.wire import Command, EventKind, Wire
 
 
@@ -89,7 +90,13 @@ async def break_down() -> None:
 
 
 def main() -> int:
-    config = msgspec.json.decode(sys.argv[1], type=DaemonConfig, dec_hook=lambda kind, value: kind(value))
+    given = msgspec.json.decode(sys.argv[1])
+    files = [Path(given.pop(name)) for name in ("certificate", "key", "ca")]
+    config = msgspec.convert(
+        {**given, "credentials": files},
+        DaemonConfig,
+        dec_hook=lambda kind, value: kind(*value) if kind is ServerCredentials else kind(value),
+    )
     logs.setup("sample", "INFO")
     hub = EventHub(new_instance())
     handlers = {Echo: echo, HoldSafely: hold, HoldRiskily: hold, Fail: fail, Publish: publish}

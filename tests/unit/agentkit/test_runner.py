@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -75,6 +76,29 @@ async def test_a_cancelled_caller_leaves_no_process(tmp_path):
     with pytest.raises(asyncio.CancelledError):
         await task
     assert await gone(pid)
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_caller_that_is_cancelled_while_the_process_starts_leaves_none(tmp_path, turns):
+    script = f"echo $$ > {tmp_path}/pid; sleep 1000"
+    task = asyncio.create_task(run(["sh", "-c", script], timeout_s=1000))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.wait_for(task, 20)
+    async with asyncio.timeout(20):
+        while any(script in line for line in command_lines()):
+            await asyncio.sleep(0.01)
+
+
+def command_lines():
+    found = []
+    for folder in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if folder.name.isdigit() and int(folder.name) != os.getpid():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return found
 
 
 async def test_ten_megabytes_of_output_are_capped():

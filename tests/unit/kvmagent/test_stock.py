@@ -6,6 +6,7 @@ import time
 import pytest
 
 from agentkit.errors import HardpointError
+from agentkit.tls import ServerCredentials
 from kvmagent.handlers import Context, connect, release, take_inventory
 from kvmagent.owner import Ownership
 from kvmagent.protocol import (
@@ -186,7 +187,8 @@ async def test_the_loop_turns_while_the_machine_is_slow(machine):
 
 @pytest.fixture
 def context(machine, tmp_path):
-    return Context(Ownership(tmp_path), machine.stocktaker())
+    credentials = ServerCredentials(tmp_path / "no.pem", tmp_path / "no.key", tmp_path / "no.ca")
+    return Context(Ownership(tmp_path), machine.stocktaker(), credentials)
 
 
 async def test_a_host_is_taken_once_and_again_by_the_same_fleet(context, machine, tmp_path):

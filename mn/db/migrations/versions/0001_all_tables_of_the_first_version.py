@@ -77,6 +77,22 @@ def upgrade() -> None:
     op.create_index("ix_session_expire_date", "session", ["expire_date"], unique=False)
 
     op.create_table(
+        "tag",
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("resource_uuid", sa.String(length=32), nullable=False),
+        sa.Column("resource_type", sa.String(length=64), nullable=False),
+        sa.Column("tag", sa.String(length=2048), nullable=False),
+        sa.Column("type", sa.String(length=16), nullable=False),
+        sa.Column("inherent", sa.Boolean(), nullable=False),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.Column("last_op_date", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_tag")),
+    )
+    op.create_index("ix_tag_resource_type", "tag", ["resource_type"], unique=False)
+    op.create_index("ix_tag_resource_uuid", "tag", ["resource_uuid"], unique=False)
+    op.create_index("ix_tag_tag", "tag", ["tag"], unique=False)
+
+    op.create_table(
         "zone",
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
