@@ -24,6 +24,7 @@ from sqlalchemy import (
     case,
     exists,
     func,
+    literal,
     literal_column,
     not_,
     select,
@@ -56,7 +57,8 @@ def load_one(connection: Connection, resource: Resource, uuid: str) -> str | Non
 
 @cache
 def _plan_one(resource: Resource) -> Select[Any]:
-    return select(_whole_row(resource)).where(resource.table.c.uuid == bindparam("uuid"))
+    wanted = resource.table.c.uuid == bindparam("uuid")
+    return select(_whole_row(resource)).where(wanted, _belongs(resource))
 
 
 def plan_rows(resource: Resource, query: Query) -> Select[Any]:
@@ -81,9 +83,13 @@ def plan_count(resource: Resource, query: Query) -> Select[Any]:
 
 
 def _where(resource: Resource, query: Query) -> ColumnElement[bool]:
-    if not query.conditions:
-        return true()
-    return and_(*(_condition(resource, resource.table, c, c.hops) for c in query.conditions))
+    conditions = (_condition(resource, resource.table, c, c.hops) for c in query.conditions)
+    return and_(_belongs(resource), *conditions)
+
+
+def _belongs(resource: Resource) -> ColumnElement[bool]:
+    only = resource.only or {}
+    return and_(true(), *(resource.table.c[name] == value for name, value in only.items()))
 
 
 def _condition(
@@ -122,7 +128,7 @@ def _compare(field: Field, column: Any, condition: Condition) -> ColumnElement[b
     if operator in (Operator.IN, Operator.NOT_IN):
         values = [_value(field, part, condition) for part in condition.value.split(",")]
         return column.in_(values) if operator is Operator.IN else column.not_in(values)  # type: ignore[no-any-return]
-    value = _value(field, condition.value, condition)
+    value = literal(_value(field, condition.value, condition), field.column.type)
     return _COMPARE[operator](column, value)  # type: ignore[no-any-return]
 
 
