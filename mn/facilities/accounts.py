@@ -8,8 +8,10 @@ import hmac
 import logging
 import re
 import secrets
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
+from msgspec import Meta
 from sqlalchemy import Column, Connection, Row, String, Table, insert, select, update
 
 from agentkit.errors import Blame, HardpointError
@@ -17,8 +19,9 @@ from mn.db.functions import format_date
 from mn.db.schema import date_columns, metadata, named_columns, now_s, private
 from mn.facilities.common import find, inventory
 from mn.query.resource import Resource
-from mn.rest.operation import Action, Get, Query, Reply, SyncAction, SyncDelete
+from mn.rest.operation import Action, Get, Login, Query, Reply, SyncDelete
 from mn.rest.services import Call, Job
+from mn.rest.sessions import Session
 from mn.rest.types import Description, Name, Ref, Secret
 
 log = logging.getLogger(__name__)
@@ -43,11 +46,30 @@ account_table = Table(
 ACCOUNT = Resource("Account", account_table)
 
 
-class LogInByAccount(SyncAction, path="/accounts/login", session=False, also_called=("loginByAccount",)):
+class SessionInventory(msgspec.Struct, rename="camel"):
+    """A session as the API shows it."""
+
+    uuid: Annotated[str, Meta(description="UUID of the session, for the Authorization header")]
+    account_uuid: Annotated[str, Meta(description="UUID of the account")]
+    user_uuid: Annotated[str, Meta(description="UUID of the user; the account's when no user logged in")]
+    expired_date: Annotated[str, Meta(description="time when it ends unless it is used")]
+    create_date: Annotated[str, Meta(description="time of the login")]
+
+
+SESSION_REPLY = {"inventory": Annotated[SessionInventory, Meta(description="the session")]}
+
+
+class LogInByAccount(
+    Login, path="/accounts/login", session=False, also_called=("loginByAccount",), returns=SESSION_REPLY
+):
     """Log in and get a session (manual 3.7). `password` is the SHA-512 of the password in hex."""
 
     account_name: Name
     password: Secret
+
+    def login_name(self) -> str:
+        """Return the account's name."""
+        return self.account_name
 
     async def answer(self, call: Call) -> Reply:
         """Check the password, open a session."""
@@ -63,17 +85,23 @@ class LogInByAccount(SyncAction, path="/accounts/login", session=False, also_cal
             )
         assert account is not None  # noqa: S101 - _matches is False without one
         session = await services.sessions.open(account.uuid)
+        call.session_uuid, call.account_uuid = session.uuid, session.account_uuid
         if self.password.text.lower() == DEFAULT_PASSWORD:
             call.headers["X-Hardpoint-Notice"] = DEFAULT_PASSWORD_NOTICE
-        return {
-            "inventory": {
-                "uuid": session.uuid,
-                "accountUuid": session.account_uuid,
-                "userUuid": session.account_uuid,
-                "expiredDate": format_date(session.expire_date),
-                "createDate": format_date(session.create_date),
-            }
+        return session_reply(session)
+
+
+def session_reply(session: Session) -> Reply:
+    """Return a session as the API shows it."""
+    return {
+        "inventory": {
+            "uuid": session.uuid,
+            "accountUuid": session.account_uuid,
+            "userUuid": session.account_uuid,
+            "expiredDate": format_date(session.expire_date),
+            "createDate": format_date(session.create_date),
         }
+    }
 
 
 DEFAULT_PASSWORD_NOTICE = (
@@ -93,7 +121,12 @@ class LogOut(SyncDelete, path="/accounts/sessions/{sessionUuid}", session=False)
         return {}
 
 
-class ValidateSession(Get, path="/accounts/sessions/{sessionUuid}/valid", session=False):
+class ValidateSession(
+    Get,
+    path="/accounts/sessions/{sessionUuid}/valid",
+    session=False,
+    returns={"valid": Annotated[bool, Meta(description="whether the session is live")]},
+):
     """Say whether a session is live; asking does not prolong it."""
 
     session_uuid: Ref

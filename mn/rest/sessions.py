@@ -74,6 +74,18 @@ class Sessions:
         self._cache[uuid] = session
         return session
 
+    async def renew(self, uuid: str, duration_s: int | None) -> Session:
+        """Move a live session's end to `duration_s` from now, None: as a new one's. Raises HardpointError
+        (ID.1001) when there is none.
+        """
+        known = await self.check(uuid, slide=False)
+        session = Session(
+            uuid, known.account_uuid, known.create_date, now_s() + (duration_s or SESSION_TIMEOUT_S)
+        )
+        await self._db.write(_slide, uuid, session.expire_date)
+        self._cache[uuid] = session
+        return session
+
     async def close(self, uuid: str) -> None:
         """End a session; nothing happens when there is none."""
         self._cache.pop(uuid, None)

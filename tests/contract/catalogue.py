@@ -26,10 +26,17 @@ SERVED = {
 """Documented operations that this version serves. One that is added is added here too."""
 
 BESIDE_THE_MANUAL = {
+    "GetCurrentTime",
+    "GetVersion",
+    "IsReadyToGo",
     "LogInByAccount",
     "LogOut",
     "QueryAccount",
+    "QueryAudit",
     "QueryBlockDevice",
+    "QueryManagementNode",
+    "QueryTag",
+    "RenewSession",
     "UpdateAccount",
     "ValidateSession",
 }

@@ -97,11 +97,3 @@ def test_tags_that_would_be_lost_are_refused(world: World, operation: Operation,
     error = _failed(world, operation.name, **{key: ["a::b"]})
     assert error["code"] == "SYS.1014"
     assert "systemTags" in error["details"]
-
-
-@pytest.mark.parametrize("operation", JOBS, ids=lambda o: o.name)
-def test_a_web_hook_that_would_not_be_called_is_refused(world: World, operation: Operation) -> None:
-    headers = {"X-Web-Hook": "http://127.0.0.1:9/hook"}
-    answer = world.call(operation, world.harmless_params(operation), headers=headers)
-    assert answer.status == 400
-    assert answer.error["code"] == "SYS.1014"
