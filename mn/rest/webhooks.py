@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import random
 import re
@@ -38,6 +39,8 @@ FAULT_PAUSE_S = 1.0
 FAILING_MAX = 10_000
 
 _PRINTABLE = re.compile(r"[!-~]+")
+_NUMBER_LAST = re.compile(r"(^|\.)(\d+|0[xX][0-9a-fA-F]*)\.?$", re.ASCII)
+"""Hosts such as 127.1 and 0x7f.1, which some resolvers take for addresses."""
 
 
 def read_hook(text: str, vault: Vault, settings: Settings, *, from_loopback: bool) -> Hook:
@@ -57,10 +60,12 @@ def read_hook(text: str, vault: Vault, settings: Settings, *, from_loopback: boo
         raise _bad(text, "it names no host")
     if host.rstrip(".").lower() == "localhost":
         host = "127.0.0.1"
-    with contextlib.suppress(ValueError):  # a name is checked when it is called
+    try:
         reason = refusal(host, settings.web_hook_networks, from_loopback=from_loopback)
-        if reason:
-            raise _bad(text, reason)
+    except ValueError:  # a name: what it stands for is looked at when it is called
+        reason = "its host ends in a number and is no address" if _NUMBER_LAST.search(host) else None
+    if reason:
+        raise _bad(text, reason)
     receiver = f"{url.scheme}://{url.host}:{port}"
     return Hook(vault.seal(str(url.with_fragment(None)), SEALED_FOR), receiver.lower()[:320], from_loopback)
 
@@ -207,7 +212,7 @@ class WebHooks:
             family, kind, protocol, _, where = info
             reason = refusal(where[0], self._settings.web_hook_networks, from_loopback=from_loopback)
             if reason:
-                raise PermissionError(f"{where[0]}: {reason}")
+                raise PermissionError(errno.EACCES, f"{where[0]}: {reason}")
             made = socket.socket(family, kind, protocol)
             made.setblocking(False)
             return made
