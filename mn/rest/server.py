@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -26,7 +27,7 @@ from mn.rest.audit import AuditLog, Line
 from mn.rest.body import TAG_KEYS, read_json, unwrap
 from mn.rest.envelope import error_code, error_reply, raw_reply, reply
 from mn.rest.metrics import Metrics
-from mn.rest.operation import JobOperation, Kind, Login, Operation, SyncOperation, registry
+from mn.rest.operation import JobOperation, Kind, Login, Operation, SyncDelete, SyncOperation, registry
 from mn.rest.parameters import bad_request, bind, left_aside, query_values
 from mn.rest.probes import PATHS as PROBES
 from mn.rest.probes import Probes
@@ -230,6 +231,8 @@ class RestServer:
         call = Call(
             self._services, session.uuid if session else None, session.account_uuid if session else None
         )
+        if session is None and isinstance(operation, SyncDelete):
+            await self._by_what_it_ends(operation, call)
         if not isinstance(operation, Login):
             body = await operation.answer(call)
         else:
@@ -242,6 +245,13 @@ class RestServer:
         if exchange.line and call.session_uuid:
             exchange.line.by(call.session_uuid, call.account_uuid)
         return reply(body, headers=call.headers)
+
+    async def _by_what_it_ends(self, operation: SyncDelete, call: Call) -> None:
+        """Put on record whose session a logout ends; it needs no other to call it."""
+        uuid = getattr(operation, "session_uuid", "")
+        with contextlib.suppress(HardpointError):
+            ended = await self._services.sessions.check(uuid, slide=False)
+            call.session_uuid, call.account_uuid = ended.uuid, ended.account_uuid
 
     async def _target(
         self, request: web.Request, entries: list[tuple[type[Operation], dict[str, str]]]

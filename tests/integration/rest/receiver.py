@@ -69,7 +69,9 @@ class Receiver:
         deadline = time.monotonic() + timeout_s
         while not until():
             if time.monotonic() > deadline:
-                pytest.fail(f"not in {timeout_s:g} s; calls: {[(c.path, dict(c.headers)) for c in self.calls]}")
+                pytest.fail(
+                    f"not in {timeout_s:g} s; calls: {[(c.path, dict(c.headers)) for c in self.calls]}"
+                )
             time.sleep(0.01)
 
     def _take(self, call: Call) -> int:

@@ -74,7 +74,9 @@ def test_all_hooks_of_a_receiver_that_was_away_arrive_once_it_is_back(rest: Rest
 
 
 def test_a_hook_is_repeated_until_it_is_acknowledged_and_then_no_more(rest: Rest, receiver: Receiver) -> None:
-    receiver.status = lambda _call: 200 if len(receiver.calls) >= 4 else (500, 404, 302, 199 + 201)[len(receiver.calls)]
+    receiver.status = lambda _call: (
+        200 if len(receiver.calls) >= 4 else (500, 404, 302, 199 + 201)[len(receiver.calls)]
+    )
     submit(rest, receiver.url)
     receiver.wait(lambda: bool(receiver.acknowledged))
     time.sleep(0.6)
@@ -160,7 +162,12 @@ def test_a_url_that_cannot_be_called_is_refused_before_there_is_a_job(rest: Rest
 
 def test_loopback_is_not_called_for_a_request_that_a_proxy_passed_on(rest: Rest, receiver: Receiver) -> None:
     for header in ({"X-Forwarded-For": "192.0.2.7"}, {"Forwarded": "for=192.0.2.7"}):
-        for url in (receiver.url, receiver.url.replace("127.0.0.1", "localhost"), "http://localhost./", "http://[::1]:1/"):
+        for url in (
+            receiver.url,
+            receiver.url.replace("127.0.0.1", "localhost"),
+            "http://localhost./",
+            "http://[::1]:1/",
+        ):
             assert submit(rest, url, **header).status == 400
 
 
@@ -176,7 +183,9 @@ def test_the_same_request_with_another_web_hook_is_another_request(rest: Rest, r
     assert len(receiver.calls) == 1
 
 
-def test_a_web_hook_for_an_answer_at_once_is_left_aside_and_that_is_said(rest: Rest, receiver: Receiver) -> None:
+def test_a_web_hook_for_an_answer_at_once_is_left_aside_and_that_is_said(
+    rest: Rest, receiver: Receiver
+) -> None:
     answer = rest.call(
         "PUT", "/management-nodes/actions", {"getVersion": {}}, headers={"X-Web-Hook": receiver.url}
     )
