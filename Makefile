@@ -23,7 +23,7 @@ run: $(VENV) ## start Hardpoint with this machine as its first host; STATE=.stat
 
 test: $(VENV) ## run the unit, contract and integration tests
 	@scripts/bootstrap test
-	$(BIN)/python -m pytest $(wildcard tests/unit tests/contract tests/integration)
+	$(BIN)/python -m pytest tests/unit tests/contract tests/integration
 
 check: $(VENV) ## lint, formatting, types, who may import whom, unit tests
 	$(BIN)/ruff check
@@ -36,7 +36,7 @@ openapi: $(VENV) ## write docs/openapi.json anew from the operations
 	$(BIN)/python -m mn openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
 
 bench: $(BENCH) ## measure against peers and print the tables
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench all
 
 bare: ## prove that `make run` and `make test` work on a machine with python3 and make only (root)
 	@$(PYTHON) scripts/bare

@@ -42,7 +42,6 @@ class Settings(BaseSettings):
         1024 * 1024, ge=1024, description="bytes kept of each output stream of a script"
     )
     shell_hosts_at_once: int = Field(50, ge=1, description="hosts that run a script of KvmRunShell at once")
-    cpu_over_provisioning: float = Field(10.0, gt=0, description="virtual CPUs sold for each CPU of a host")
     body_max_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="bytes that a request's body may have")
     body_timeout_s: float = Field(60.0, gt=0, description="seconds in which a request's body must arrive")
     idle_timeout_s: float = Field(

@@ -12,7 +12,7 @@ from sqlalchemy import Column, Connection, String, Table, insert, select, update
 
 from agentkit.errors import Blame, HardpointError
 from mn.db.schema import Instant, metadata, new_uuid, now_s, uuid_column
-from mn.facilities.accounts import SESSION_REPLY, session_reply
+from mn.facilities.accounts.sessions import SESSION_REPLY, session_reply
 from mn.facilities.common import find
 from mn.query.resource import Resource
 from mn.rest.operation import Get, Query, Reply, SyncAction

@@ -6,13 +6,14 @@ import math
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
 from agentkit.errors import Blame, HardpointError
 from mn.rest.operation import Operation
-from mn.rest.types import HostAddress, Secret, decoder_hook
+from mn.rest.types import HostAddress, Secret, StateEvent, decoder_hook
 
 
 def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) -> Operation:
@@ -21,13 +22,13 @@ def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) 
 
     Texts are trimmed except in secrets. Unknown parameters are left aside. Raises HardpointError (SYS.1007)
     that
-    names every parameter that is missing or wrong.
+    names every parameter that is missing or wrong, and what the operation's own `check` raises.
     """
     if lax:
         given = _with_maps(operation, given)
     values: dict[str, Any] = {}
     faults: list[str] = []
-    for field in msgspec.structs.fields(operation):
+    for field in fields_of(operation):
         name = field.encode_name
         if given.get(name) is None:
             if field.required:
@@ -36,12 +37,20 @@ def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) 
         try:
             value = _prepare(given[name], field.type, lax=lax)
             values[field.name] = msgspec.convert(value, field.type, strict=not lax, dec_hook=decoder_hook)
-        except (msgspec.ValidationError, ValueError):
+        except (msgspec.ValidationError, ValueError, LookupError):
             shown = "*****" if Secret in _alternatives(field.type) else _shown(given[name])
             faults.append(f"'{name}' is {shown}: give {describe(field.type)}")
     if faults:
         raise bad_request(f"{operation.__name__}: parameter {', parameter '.join(faults)}", "")
-    return operation(**values)
+    bound = operation(**values)
+    bound.check()
+    return bound
+
+
+@cache
+def fields_of(operation: type[Operation]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Return an operation's parameters; msgspec evaluates all annotations anew when it is asked."""
+    return msgspec.structs.fields(operation)
 
 
 def left_aside(operation: type[Operation], given: Iterable[str]) -> list[str]:
@@ -129,7 +138,7 @@ def describe(kind: Any) -> str:
             if isinstance(meta, msgspec.Meta) and meta.description:
                 return meta.description
     first = _alternatives(kind)[0]
-    if first in (HostAddress, Secret):
+    if first in (HostAddress, Secret, StateEvent):
         return str(first.description)
     if get_origin(first) is typing.Literal:
         return "one of " + ", ".join(str(a) for a in get_args(first))

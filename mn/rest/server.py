@@ -202,10 +202,14 @@ class RestServer:
         if session:
             exchange.line.by(session.uuid, session.account_uuid)
         if target.operation.kind is Kind.QUERY:
+            if session and not session.admin:
+                raise _not_permitted(target.operation)
             exchange.notice_aside(k for k in dict.fromkeys(request.query) if k not in QUERY_PARAMETERS)
             return await self._query(request, target)
         operation = self._bound(exchange, target)
         exchange.line.call = operation
+        if session and not session.admin and not operation.permits(session.account_uuid):
+            raise _not_permitted(target.operation)
         if isinstance(operation, JobOperation):
             return await self._submit(exchange, prefix, operation)
         if webhooks.HEADER in request.headers:
@@ -446,6 +450,16 @@ def _internal(request: web.Request) -> HardpointError:
         "Internal error",
         f"an unexpected error at {request.method} {request.path}",
         remedy="see the log of the management node, and report it",
+    )
+
+
+def _not_permitted(operation: type[Operation]) -> HardpointError:
+    return HardpointError(
+        "ID.1002",
+        "Permission denied",
+        f"{operation.__name__} is for administrators",
+        remedy="log in with an account of the type SystemAdmin",
+        blame=Blame.CALLER,
     )
 
 

@@ -52,7 +52,7 @@ class LoginThrottle:
         wait_s = self.wait_s(address, account)
         if wait_s > 0:
             raise HardpointError(
-                TOO_MANY,
+                "ID.1004",
                 "Too many failed logins",
                 f"logins from {address} or to this account have failed too often; the next one is looked at"
                 f" in {wait_s:.0f} s",
