@@ -41,9 +41,11 @@ BESIDE_THE_MANUAL = {
     "LogOut",
     "QueryAccount",
     "QueryBlockDevice",
+    "QueryGlobalConfig",
     "QuerySystemTag",
     "QueryUserTag",
     "UpdateAccount",
+    "UpdateGlobalConfig",
     "UpdateSystemTag",
     "ValidateSession",
 }
