@@ -50,6 +50,8 @@ def main(argv: list[str] | None = None, boundary: Boundary = lambda _name: None)
     stop = commands.add_parser("stop", help="stop the node of a state folder and its local agents")
     stop.add_argument("--state", type=Path, required=True, help="the folder given to serve")
     stop.set_defaults(run=_stop)
+    describe = commands.add_parser("describe", help="print the description of the API that clients ship")
+    describe.set_defaults(run=_describe)
     arguments = parser.parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
@@ -145,6 +147,15 @@ def _stop(arguments: argparse.Namespace) -> int:
     stopped = stop_process(lambda: _holder(state))
     agents = sum(stop_agent(home) for home in agent_homes(state / app.AGENTS_DIR))
     print(json.dumps({"mn": stopped, "agents": agents}))  # noqa: T201
+    return 0
+
+
+def _describe(_arguments: argparse.Namespace) -> int:
+    from mn import facilities  # late: `stop` needs none of them
+    from mn.rest.describe import render
+
+    facilities.load()
+    print(render(), end="")  # noqa: T201
     return 0
 
 

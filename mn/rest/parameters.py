@@ -29,14 +29,14 @@ def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) 
         name = field.encode_name
         if given.get(name) is None:
             if field.required:
-                faults.append(f"'{name}' is missing: give {_describe(field.type)}")
+                faults.append(f"'{name}' is missing: give {describe_type(field.type)}")
             continue
         try:
             value = _prepare(given[name], field.type, lax=lax)
             values[field.name] = msgspec.convert(value, field.type, strict=not lax, dec_hook=decoder_hook)
         except (msgspec.ValidationError, ValueError):
-            shown = "*****" if Secret in _alternatives(field.type) else _shown(given[name])
-            faults.append(f"'{name}' is {shown}: give {_describe(field.type)}")
+            shown = "*****" if Secret in alternatives(field.type) else _shown(given[name])
+            faults.append(f"'{name}' is {shown}: give {describe_type(field.type)}")
     if faults:
         raise bad_request(f"{operation.__name__}: parameter {', parameter '.join(faults)}", "")
     return operation(**values)
@@ -68,22 +68,23 @@ def query_values(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _prepare(value: Any, kind: Any, *, lax: bool) -> Any:
-    alternatives = _alternatives(kind)
-    is_list = any(get_origin(a) in (list, set, frozenset) for a in alternatives)
+    kinds = alternatives(kind)
+    is_list = any(get_origin(a) in (list, set, frozenset) for a in kinds)
     if lax and isinstance(value, list):
         if is_list:
             return [part.strip() for text in value for part in text.split(",") if part.strip()]
         if len(value) > 1:
             raise ValueError(value)
         value = value[0]
-    if isinstance(value, str) and Secret not in alternatives:
+    if isinstance(value, str) and Secret not in kinds:
         return value.strip()
     if isinstance(value, list) and is_list:
         return [item.strip() if isinstance(item, str) else item for item in value]
     return value
 
 
-def _alternatives(kind: Any) -> tuple[Any, ...]:
+def alternatives(kind: Any) -> tuple[Any, ...]:
+    """Return the types that a parameter may have, without None and annotations."""
     kind = _bare(kind)
     if get_origin(kind) in (Union, types.UnionType):
         return tuple(_bare(a) for a in get_args(kind) if a is not type(None))
@@ -94,18 +95,19 @@ def _bare(kind: Any) -> Any:
     return get_args(kind)[0] if get_origin(kind) is typing.Annotated else kind
 
 
-def _describe(kind: Any) -> str:
+def describe_type(kind: Any) -> str:
+    """Return what is to be given for a parameter of a type, in words."""
     for part in (kind, *get_args(kind)):
         for meta in get_args(part)[1:] if get_origin(part) is typing.Annotated else ():
             if isinstance(meta, msgspec.Meta) and meta.description:
                 return meta.description
-    first = _alternatives(kind)[0]
+    first = alternatives(kind)[0]
     if first in (HostAddress, Secret):
         return str(first.description)
     if get_origin(first) is typing.Literal:
         return "one of " + ", ".join(str(a) for a in get_args(first))
     if get_origin(first) in (list, set, frozenset):
-        return f"a list, each item {_describe(get_args(first)[0])}"
+        return f"a list, each item {describe_type(get_args(first)[0])}"
     return {str: "a text", int: "a whole number", bool: "true or false", dict: "an object"}.get(
         first, "a value"
     )

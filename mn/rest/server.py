@@ -19,6 +19,7 @@ from mn.jobs.tables import FINAL
 from mn.query.parse import Condition, Operator, parse_query
 from mn.query.parse import Query as ParsedQuery
 from mn.query.plan import load_one, run_query
+from mn.rest import describe  # noqa: F401 - registers GetApiDescription
 from mn.rest.envelope import error_code, error_reply, raw_reply, reply
 from mn.rest.operation import JobOperation, Kind, Operation, SyncOperation, registry
 from mn.rest.parameters import bad_request, bind, query_values, whole_numbers
