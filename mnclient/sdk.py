@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Generic, TypeVar, cast, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, dataclass_transform
 from weakref import WeakKeyDictionary
 
 from mnclient import description as api
@@ -284,14 +284,16 @@ class Action(_Settable, Generic[V]):
         for name, value in values.items():
             setattr(self, name, value)
 
-    def __setattr__(self, name: str, value: object) -> None:
-        known = self._parameters()
-        if name == "sessionUuid" and name not in known:
-            name = "sessionId"
-        if name not in known and name not in _OPTIONS:
-            hint = api.suggestion(name, [*known, *_OPTIONS])
-            raise AttributeError(f"{type(self).__name__} has no parameter '{name}'{hint}")
-        self.__dict__[name] = value
+    if not TYPE_CHECKING:  # a type checker is to refuse unknown attributes too
+
+        def __setattr__(self, name: str, value: object) -> None:
+            known = self._parameters()
+            if name == "sessionUuid" and name not in known:
+                name = "sessionId"
+            if name not in known and name not in _OPTIONS:
+                hint = api.suggestion(name, [*known, *_OPTIONS])
+                raise AttributeError(f"{type(self).__name__} has no parameter '{name}'{hint}")
+            self.__dict__[name] = value
 
     def __repr__(self) -> str:
         known = self._parameters()
