@@ -173,6 +173,8 @@ def job(
 @app.command()
 def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) -> None:
     """Print what completes commands in a shell: `source <(hardpoint completion bash)`."""
+    from mnclient.shell.words import SCRIPTS
+
     if shell not in SCRIPTS:
         print(
             f"hardpoint: there is no completion for '{shell}', only for {', '.join(SCRIPTS)}", file=sys.stderr

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-SESSION_CODES = ("ID.1001",)
-"""Codes of a session that is not live."""
+WRONG_PASSWORD, NO_SESSION = "ID.1000", "ID.1001"
+"""Codes of a login that is refused, and of a session that is not live."""
 
 
 @dataclass(frozen=True)

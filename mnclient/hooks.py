@@ -12,6 +12,8 @@ from weakref import WeakValueDictionary
 
 from mnclient.protocol import Answer, Hook
 
+STOP_POLL_S = 0.1
+"""So long `close` takes at most."""
 BODY_MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -26,7 +28,9 @@ class HookReceiver:
         self._server.receiver = self
         host = f"[{where.hostname}]" if ":" in (where.hostname or "") else where.hostname
         self.url = f"http://{host}:{self._server.server_port}{self._path}"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True, name="web hooks")
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(STOP_POLL_S,), daemon=True, name="web hooks"
+        )
         self._thread.start()
 
     @property

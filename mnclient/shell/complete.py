@@ -142,14 +142,19 @@ def _names(place: _Place, operation: Operation) -> None:
         if "." in typed:
             return
     given = {a[0] for word in place.words[1:] if (a := assignment(word.text))}
-    for parameter in operation.parameters.values():
-        again = parameter.name not in given or parameter.type == "List"
-        if parameter.name.startswith(typed) and again and parameter.name != "conditions":
-            group = REQUIRED if parameter.required else PARAMETERS
-            place.offer(f"{parameter.name}=", group, parameter.description)
+    offered = {
+        p.name: p for p in operation.parameters.values() if p.name not in _UNOFFERED[operation.is_query]
+    }
     for name in CLIENT_OPTIONS:
-        if name.startswith(typed) and name not in given and name not in operation.parameters:
-            place.offer(f"{name}=", PARAMETERS, "seconds to wait for the result")
+        offered.setdefault(name, Parameter(name, "Integer", description="seconds to wait for the result"))
+    for name in sorted(offered, key=lambda name: (not offered[name].required, name)):
+        parameter = offered[name]
+        if name.startswith(typed) and (name not in given or parameter.type == "List"):
+            place.offer(f"{name}=", REQUIRED if parameter.required else PARAMETERS, parameter.description)
+
+
+_UNOFFERED = {True: ("conditions", "systemTags", "userTags"), False: ()}
+"""Parameters that completion leaves out, of queries and of other operations."""
 
 
 def _conditions(place: _Place, operation: Operation, typed: str) -> None:

@@ -9,7 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mnclient.errors import HardpointClientError, NotLoggedInError, OperationError, RequestError
+from mnclient.errors import (
+    NO_SESSION,
+    HardpointClientError,
+    NotLoggedInError,
+    OperationError,
+    RequestError,
+)
 from mnclient.protocol import Options
 from mnclient.sdk import Connection, sha512
 from mnclient.shell import output
@@ -147,7 +153,7 @@ class Runner:
         return output.EXIT_OK
 
     def _failed(self, error: HardpointClientError, what: str) -> int:
-        if isinstance(error, OperationError) and error.error.code == "ID.1001":
+        if isinstance(error, OperationError) and error.error.code == NO_SESSION:
             self.account = ""
         if isinstance(error, RequestError) and str(error).startswith(f"{what}: "):
             error = RequestError(str(error).removeprefix(f"{what}: "))

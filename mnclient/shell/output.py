@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from mnclient.errors import (
+    NO_SESSION,
+    WRONG_PASSWORD,
     ErrorCode,
     HardpointClientError,
     JobTimeoutError,
@@ -153,14 +155,10 @@ def without_controls(text: str) -> str:
 def explain(error: HardpointClientError, what: str, out: TextIO) -> int:
     """Print an error in words and return the exit code."""
     if isinstance(error, OperationError):
-        for line in _described(error.error, what):
-            print(without_controls(line), file=out)
-        if error.error.code == "ID.1001":
-            print("  log in: hardpoint login, or LogInByAccount accountName=... password=...", file=out)
-        return EXIT_NO_SESSION if error.error.code in ("ID.1000", "ID.1001") else EXIT_FAILED
+        return _explain_answer(error.error, what, out)
     print(f"{what}: {without_controls(str(error))}", file=out)
     if isinstance(error, NotLoggedInError):
-        print("  log in: hardpoint login, or LogInByAccount accountName=... password=...", file=out)
+        print(_LOG_IN, file=out)
         return EXIT_NO_SESSION
     if isinstance(error, JobTimeoutError):
         print(f"  follow it: hardpoint job {error.job_uuid}", file=out)
@@ -168,6 +166,21 @@ def explain(error: HardpointClientError, what: str, out: TextIO) -> int:
     if isinstance(error, NoAnswerError):
         return EXIT_NO_ANSWER
     return EXIT_REFUSED if isinstance(error, RequestError) else EXIT_FAILED
+
+
+def _explain_answer(error: ErrorCode, what: str, out: TextIO) -> int:
+    if error.code == WRONG_PASSWORD:
+        print(f"{what}: {without_controls(error.details).partition(';')[0]}", file=out)
+        return EXIT_NO_SESSION
+    for line in _described(error, what):
+        print(without_controls(line), file=out)
+    if error.code != NO_SESSION:
+        return EXIT_FAILED
+    print(_LOG_IN, file=out)
+    return EXIT_NO_SESSION
+
+
+_LOG_IN = "  log in: hardpoint login, or LogInByAccount accountName=... password=..."
 
 
 def _described(error: ErrorCode, what: str) -> Iterable[str]:

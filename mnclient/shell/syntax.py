@@ -176,7 +176,7 @@ def _assign(command: Command, name: str, operator: str, value: str) -> None:
     else:
         hint = suggestion(name, operation.parameters)
         known = ", ".join(operation.parameters)
-        raise UnknownNameError(f"{operation.name} has no parameter '{name}'{hint} (it has: {known})")
+        raise UnknownNameError(f"{operation.name}: there is no parameter '{name}'{hint} (known: {known})")
 
 
 def like(value: str) -> str:
