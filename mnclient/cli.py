@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import urllib.error
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mnclient.api import ApiError
-from mnclient.errors import HardpointClientError
+from mnclient.errors import HardpointClientError, NoAnswerError
 from mnclient.local import (
     LocalError,
     LocalNode,
@@ -248,8 +247,8 @@ def main() -> None:
         print(f"hardpoint: {error}", file=sys.stderr)
     except ApiError as error:
         print(f"hardpoint: the management node refused: {error}", file=sys.stderr)
-    except (urllib.error.URLError, TimeoutError) as error:
-        print(f"hardpoint: the management node does not answer: {error}; see mn.log", file=sys.stderr)
+    except (NoAnswerError, TimeoutError) as error:
+        print(f"hardpoint: {error}; see mn.log", file=sys.stderr)
     else:
         return
     sys.exit(EXIT_REFUSED)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, dataclass_transform
 from weakref import WeakKeyDictionary
@@ -338,10 +339,9 @@ class Action(_Settable, Generic[V]):
         body = raw if isinstance(raw, dict) else {"value": raw}
         return Result(cast("V", self._value(body, self._inventory)), None)
 
-    def _parameters(self) -> dict[str, api.Parameter]:
+    def _parameters(self) -> Mapping[str, api.Parameter]:
         where = self.__dict__.get("connection") or _default
-        operation = where.description.operations.get(self._name) or api.shipped().operations[self._name]
-        return dict(operation.parameters)
+        return where.find(self._name).parameters
 
 
 def operation(name: str, where: Connection | None = None) -> type[Action[Value]]:

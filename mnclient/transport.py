@@ -85,20 +85,16 @@ class Transport:
         if kept is not None:
             try:
                 return self._exchange(kept, request)
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+                pass  # the other side had closed it while it was idle
             except (OSError, http.client.HTTPException) as error:
-                self.close()
-                if not _was_closed(error):
-                    raise self._no_answer(error, sent=True) from error
-        return self._send_anew(request)
-
-    def _send_anew(self, request: Request) -> Answer:
-        connection = self._connect()
+                raise no_answer(self.node, error, sent=True) from error
+        made = self._connect()
         try:
-            answer = self._exchange(connection, request)
+            answer = self._exchange(made, request)
         except (OSError, http.client.HTTPException) as error:
-            connection.close()
-            raise self._no_answer(error, sent=True) from error
-        self._local.connection = connection
+            raise no_answer(self.node, error, sent=True) from error
+        self._local.connection = made
         return answer
 
     def _connect(self) -> http.client.HTTPConnection:
@@ -109,20 +105,22 @@ class Transport:
             made = kind(where.hostname or "", where.port, timeout=self.node.connect_timeout_s, **options)
             made.connect()
         except (OSError, ValueError) as error:
-            raise self._no_answer(error, sent=False) from error
+            raise no_answer(self.node, error, sent=False) from error
         made.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made.sock.settimeout(self.node.answer_timeout_s)
         return made
 
-    @staticmethod
-    def _exchange(connection: http.client.HTTPConnection, request: Request) -> Answer:
-        connection.request(request.method, request.path, request.body, dict(request.headers))
-        response = connection.getresponse()
-        headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status, headers, _parsed(response.read()))
-
-    def _no_answer(self, error: Exception, *, sent: bool) -> NoAnswerError:
-        return no_answer(self.node, error, sent=sent)
+    def _exchange(self, connection: http.client.HTTPConnection, request: Request) -> Answer:
+        """Send and receive. A connection that is broken off, by Ctrl-C as well, is not used again."""
+        try:
+            connection.request(request.method, request.path, request.body, dict(request.headers))
+            response = connection.getresponse()
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status, headers, _parsed(response.read()))
+        except BaseException:
+            connection.close()
+            self._local.connection = None
+            raise
 
 
 @dataclass
@@ -193,11 +191,6 @@ def no_answer(node: Node, error: Exception, *, sent: bool) -> NoAnswerError:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     what = "did not answer" if sent else "cannot be reached"
     return NoAnswerError(f"the management node at {node.url} {what}: {reason}", sent=sent)
-
-
-def _was_closed(error: Exception) -> bool:
-    """Whether a kept connection had been closed by the other side while it was idle."""
-    return isinstance(error, http.client.RemoteDisconnected | BrokenPipeError | ConnectionResetError)
 
 
 def _parsed(raw: bytes) -> Any:

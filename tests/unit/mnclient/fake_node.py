@@ -8,7 +8,7 @@ import json
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -63,8 +63,9 @@ def fake_node(script: Script) -> Iterator[FakeNode]:
             self.send_response(status)
             for name, value in {"Content-Length": str(len(data)), **more}.items():
                 self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(data)
+            with suppress(OSError):  # the client may have gone
+                self.end_headers()
+                self.wfile.write(data)
 
         do_GET = _answer  # noqa: N815
         do_POST = _answer  # noqa: N815

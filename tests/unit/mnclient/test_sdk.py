@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -286,3 +290,25 @@ def test_an_operation_that_nobody_knows_gets_a_hint() -> None:
         _configure(node)
         with pytest.raises(sdk.RequestError, match="did you mean 'CreateZone'"):
             sdk.operation("CreateZon")
+
+
+def test_a_call_after_one_that_was_interrupted_is_a_call_of_its_own() -> None:
+    def script(received: Received) -> Reply:
+        if "name=slow" in unquote(received.path):
+            begun.set()
+            time.sleep(0.5)
+        return 200, {"inventories": [{"name": received.path}]}, {}
+
+    def interrupt() -> None:
+        begun.wait(10)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    begun = threading.Event()
+    with fake_node(script) as node:
+        _configure(node)
+        QueryZoneAction(conditions=["name=first"]).call()
+        threading.Thread(target=interrupt).start()
+        with pytest.raises(KeyboardInterrupt):
+            QueryZoneAction(conditions=["name=slow"]).call()
+        found = QueryZoneAction(conditions=["name=after"]).call().value.inventories[0].name
+    assert "after" in found
