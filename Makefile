@@ -23,7 +23,7 @@ run: $(VENV) ## start Hardpoint with this machine as its first host; STATE=.stat
 
 test: $(VENV) ## run the unit, contract and integration tests
 	@scripts/bootstrap test
-	$(BIN)/python -m pytest $(wildcard tests/unit tests/contract tests/integration)
+	$(BIN)/python -m pytest tests/unit tests/contract tests/integration
 
 check: $(VENV) ## lint, formatting, types, who may import whom, unit tests
 	$(BIN)/ruff check
@@ -38,7 +38,7 @@ describe: $(VENV) ## write what the client knows of the API (its description, th
 	$(BIN)/python scripts/generate_sdk.py
 
 bench: $(BENCH) ## measure against peers and print the tables
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench all
 
 bare: ## prove that `make run` and `make test` work on a machine with python3 and make only (root)
 	@$(PYTHON) scripts/bare

@@ -19,25 +19,97 @@ class AddKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     _inventory = inventories.HostInventory
 
     username: str | None = None
-    """Required: a text of 1 to 255 characters."""
+    """Required: SSH user: a text of 1 to 255 characters."""
 
     password: str | None = None
     """Required: a text."""
 
     name: str | None = None
-    """Required: a text of 1 to 255 characters."""
+    """Required: name of the host: a text of 1 to 255 characters."""
 
     managementIp: str | None = None
-    """Required: an IPv4 or IPv6 address or a host name."""
+    """Required: address or name it is managed by: an IPv4 or IPv6 address or a host name."""
 
     clusterUuid: str | None = None
-    """Required: the uuid of a resource."""
+    """Required: UUID of its cluster: the uuid of a resource."""
 
     sshPort: int | None = None
-    """A whole number from 1 to 65535."""
+    """SSH port: a whole number from 1 to 65535."""
 
     description: str | None = None
-    """A text of up to 2048 characters."""
+    """Description of the host: a text of up to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
+
+    resourceUuid: str | None = None
+    """A uuid of 32 lower-case hex digits without hyphens."""
+
+
+class ChangeClusterStateAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
+    """Enable or disable a cluster with its hosts (manual 4.2.5)."""
+
+    Result = sdk.Result[sdk.One[inventories.ClusterInventory]]
+    _name = "ChangeClusterState"
+    _value = sdk.One
+    _inventory = inventories.ClusterInventory
+
+    uuid: str | None = None
+    """Required: UUID of the cluster: the uuid of a resource."""
+
+    stateEvent: str | None = None
+    """Required: a state event such as enable or disable."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
+
+
+class ChangeZoneStateAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
+    """Enable or disable a zone with its clusters and their hosts (manual 4.1.5)."""
+
+    Result = sdk.Result[sdk.One[inventories.ZoneInventory]]
+    _name = "ChangeZoneState"
+    _value = sdk.One
+    _inventory = inventories.ZoneInventory
+
+    uuid: str | None = None
+    """Required: UUID of the zone: the uuid of a resource."""
+
+    stateEvent: str | None = None
+    """Required: a state event such as enable or disable."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
+
+
+class CreateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
+    """Create an account; `password` is the SHA-512 of its password in hex."""
+
+    Result = sdk.Result[sdk.One[inventories.AccountInventory]]
+    _name = "CreateAccount"
+    _value = sdk.One
+    _inventory = inventories.AccountInventory
+
+    name: str | None = None
+    """Required: name of the account: a text of 1 to 255 characters."""
+
+    password: str | None = None
+    """Required: a text."""
+
+    type: str | None = None
+    """SystemAdmin or Normal: one of Normal, SystemAdmin."""
+
+    description: str | None = None
+    """Description of the account: a text of up to 2048 characters."""
 
     systemTags: list[str] | None = None
     """A list, each item a text."""
@@ -58,19 +130,19 @@ class CreateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     _inventory = inventories.ClusterInventory
 
     zoneUuid: str | None = None
-    """Required: the uuid of a resource."""
+    """Required: UUID of its zone: the uuid of a resource."""
 
     name: str | None = None
-    """Required: a text of 1 to 255 characters."""
+    """Required: name of the cluster: a text of 1 to 255 characters."""
 
     hypervisorType: str | None = None
-    """Required: one of KVM, Simulator."""
+    """Required: KVM or Simulator: one of KVM, Simulator."""
 
     description: str | None = None
-    """A text of up to 2048 characters."""
+    """Description of the cluster: a text of up to 2048 characters."""
 
     type: str | None = None
-    """One of zstack."""
+    """Zstack: one of zstack."""
 
     systemTags: list[str] | None = None
     """A list, each item a text."""
@@ -80,6 +152,54 @@ class CreateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
 
     resourceUuid: str | None = None
     """A uuid of 32 lower-case hex digits without hyphens."""
+
+
+class CreateSystemTagAction(sdk.Action[sdk.One[inventories.SystemTagInventory]]):
+    """Give a resource a system tag of a kind that its type may have."""
+
+    Result = sdk.Result[sdk.One[inventories.SystemTagInventory]]
+    _name = "CreateSystemTag"
+    _value = sdk.One
+    _inventory = inventories.SystemTagInventory
+
+    resourceUuid: str | None = None
+    """Required: UUID of the resource that has it: the uuid of a resource."""
+
+    resourceType: str | None = None
+    """Required: ZoneVO, ClusterVO, HostVO...: the uuid of a resource."""
+
+    tag: str | None = None
+    """Required: the tag: a text of 1 to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
+
+
+class CreateUserTagAction(sdk.Action[sdk.One[inventories.UserTagInventory]]):
+    """Give a resource a tag of one's own."""
+
+    Result = sdk.Result[sdk.One[inventories.UserTagInventory]]
+    _name = "CreateUserTag"
+    _value = sdk.One
+    _inventory = inventories.UserTagInventory
+
+    resourceUuid: str | None = None
+    """Required: UUID of the resource that has it: the uuid of a resource."""
+
+    resourceType: str | None = None
+    """Required: ZoneVO, ClusterVO, HostVO...: the uuid of a resource."""
+
+    tag: str | None = None
+    """Required: the tag: a text of 1 to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
 
 
 class CreateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
@@ -91,10 +211,10 @@ class CreateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
     _inventory = inventories.ZoneInventory
 
     name: str | None = None
-    """Required: a text of 1 to 255 characters."""
+    """Required: name of the zone: a text of 1 to 255 characters."""
 
     description: str | None = None
-    """A text of up to 2048 characters."""
+    """Description of the zone: a text of up to 2048 characters."""
 
     systemTags: list[str] | None = None
     """A list, each item a text."""
@@ -104,6 +224,90 @@ class CreateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
 
     resourceUuid: str | None = None
     """A uuid of 32 lower-case hex digits without hyphens."""
+
+
+class DeleteAccountAction(sdk.Action[sdk.Value]):
+    """Delete an account and end its sessions; the account admin stays."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteAccount"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """One of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
+
+
+class DeleteClusterAction(sdk.Action[sdk.Value]):
+    """Delete a cluster with its hosts (manual 4.2.2)."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteCluster"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """One of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
+
+
+class DeleteTagAction(sdk.Action[sdk.Value]):
+    """Take a tag away."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteTag"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """One of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
+
+
+class DeleteZoneAction(sdk.Action[sdk.Value]):
+    """Delete a zone with its clusters and their hosts (manual 4.1.2)."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteZone"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """One of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
 
 
 class GetApiDescriptionAction(sdk.Action[sdk.Value]):
@@ -337,6 +541,48 @@ class QueryClusterAction(sdk.Action[sdk.Many[inventories.ClusterInventory]]):
     """A list, each item a text."""
 
 
+class QueryGlobalConfigAction(sdk.Action[sdk.Many[inventories.GlobalConfigInventory]]):
+    """Query the global settings, each with its unit, default and range."""
+
+    Result = sdk.Result[sdk.Many[inventories.GlobalConfigInventory]]
+    _name = "QueryGlobalConfig"
+    _value = sdk.Many
+    _inventory = inventories.GlobalConfigInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
+
+
 class QueryHostAction(sdk.Action[sdk.Many[inventories.HostInventory]]):
     """Query hosts (manual 4.3.1)."""
 
@@ -421,13 +667,13 @@ class QueryPciDeviceAction(sdk.Action[sdk.Many[inventories.PciDeviceInventory]])
     """A list, each item a text."""
 
 
-class QueryTagAction(sdk.Action[sdk.Many[inventories.TagInventory]]):
-    """Query tags of both kinds (extension)."""
+class QuerySystemTagAction(sdk.Action[sdk.Many[inventories.SystemTagInventory]]):
+    """Query system tags."""
 
-    Result = sdk.Result[sdk.Many[inventories.TagInventory]]
-    _name = "QueryTag"
+    Result = sdk.Result[sdk.Many[inventories.SystemTagInventory]]
+    _name = "QuerySystemTag"
     _value = sdk.Many
-    _inventory = inventories.TagInventory
+    _inventory = inventories.SystemTagInventory
 
     conditions: list[str] | None = None
     """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
@@ -470,6 +716,48 @@ class QueryUsbDeviceAction(sdk.Action[sdk.Many[inventories.UsbDeviceInventory]])
     _name = "QueryUsbDevice"
     _value = sdk.Many
     _inventory = inventories.UsbDeviceInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
+
+
+class QueryUserTagAction(sdk.Action[sdk.Many[inventories.UserTagInventory]]):
+    """Query user tags."""
+
+    Result = sdk.Result[sdk.Many[inventories.UserTagInventory]]
+    _name = "QueryUserTag"
+    _value = sdk.Many
+    _inventory = inventories.UserTagInventory
 
     conditions: list[str] | None = None
     """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
@@ -556,16 +844,109 @@ class UpdateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
     _inventory = inventories.AccountInventory
 
     uuid: str | None = None
-    """Required: the uuid of a resource."""
+    """Required: UUID of the account: the uuid of a resource."""
 
     name: str | None = None
-    """A text of 1 to 255 characters."""
+    """Name of the account: a text of 1 to 255 characters."""
 
     description: str | None = None
-    """A text of up to 2048 characters."""
+    """Description of the account: a text of up to 2048 characters."""
 
     password: str | None = None
     """A text."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
+
+
+class UpdateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
+    """Change a cluster's name or description (manual 4.2.4)."""
+
+    Result = sdk.Result[sdk.One[inventories.ClusterInventory]]
+    _name = "UpdateCluster"
+    _value = sdk.One
+    _inventory = inventories.ClusterInventory
+
+    uuid: str | None = None
+    """Required: UUID of the cluster: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the cluster: a text of 1 to 255 characters."""
+
+    description: str | None = None
+    """Description of the cluster: a text of up to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
+
+
+class UpdateGlobalConfigAction(sdk.Action[sdk.One[inventories.GlobalConfigInventory]]):
+    """Change a global setting; without a value it gets its default back."""
+
+    Result = sdk.Result[sdk.One[inventories.GlobalConfigInventory]]
+    _name = "UpdateGlobalConfig"
+    _value = sdk.One
+    _inventory = inventories.GlobalConfigInventory
+
+    category: str | None = None
+    """Required: the part of Hardpoint it belongs to: the uuid of a resource."""
+
+    name: str | None = None
+    """Required: its name within the category: a text that is not empty."""
+
+    value: str | None = None
+    """Its value: a text that is not empty."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
+
+
+class UpdateSystemTagAction(sdk.Action[sdk.One[inventories.SystemTagInventory]]):
+    """Change a system tag's value; its kind stays."""
+
+    Result = sdk.Result[sdk.One[inventories.SystemTagInventory]]
+    _name = "UpdateSystemTag"
+    _value = sdk.One
+    _inventory = inventories.SystemTagInventory
+
+    uuid: str | None = None
+    """Required: UUID of the tag: the uuid of a resource."""
+
+    tag: str | None = None
+    """Required: the tag: a text of 1 to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """A list, each item a text."""
+
+    userTags: list[str] | None = None
+    """A list, each item a text."""
+
+
+class UpdateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
+    """Change a zone's name or description (manual 4.1.4)."""
+
+    Result = sdk.Result[sdk.One[inventories.ZoneInventory]]
+    _name = "UpdateZone"
+    _value = sdk.One
+    _inventory = inventories.ZoneInventory
+
+    uuid: str | None = None
+    """Required: UUID of the zone: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the zone: a text of 1 to 255 characters."""
+
+    description: str | None = None
+    """Description of the zone: a text of up to 2048 characters."""
 
     systemTags: list[str] | None = None
     """A list, each item a text."""

@@ -120,6 +120,25 @@ class ClusterInventory(Inventory):
     """Time of the last change."""
 
 
+class GlobalConfigInventory(Inventory):
+    """GlobalConfig as the node holds it."""
+
+    category: str | None
+    """The part of Hardpoint it belongs to."""
+
+    name: str | None
+    """Its name within the category."""
+
+    description: str | None
+    """What it sets, with unit and range."""
+
+    defaultValue: str | None
+    """Its value when nobody has changed it."""
+
+    value: str | None
+    """Its value."""
+
+
 class HostInventory(Inventory):
     """Host as the node holds it."""
 
@@ -251,8 +270,8 @@ class PciDeviceInventory(Inventory):
     """Time of the last change."""
 
 
-class TagInventory(Inventory):
-    """Tag as the node holds it."""
+class SystemTagInventory(Inventory):
+    """SystemTag as the node holds it."""
 
     uuid: str | None
     """UUID of the tag."""
@@ -323,6 +342,34 @@ class UsbDeviceInventory(Inventory):
 
     usbVersion: str | None
     """USB version, 1.1, 2.0, 3.0..."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class UserTagInventory(Inventory):
+    """UserTag as the node holds it."""
+
+    uuid: str | None
+    """UUID of the tag."""
+
+    resourceUuid: str | None
+    """UUID of the resource that has it."""
+
+    resourceType: str | None
+    """ZoneVO, ClusterVO, HostVO..."""
+
+    tag: str | None
+    """The tag."""
+
+    type: str | None
+    """System or User."""
+
+    inherent: bool | None
+    """Whether only the system may delete it."""
 
     createDate: str | None
     """Time of creation."""

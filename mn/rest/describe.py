@@ -14,7 +14,7 @@ import msgspec
 
 from mn.query.resource import Resource
 from mn.rest.operation import Get, Operation, Reply, registry
-from mn.rest.parameters import alternatives, describe_type
+from mn.rest.parameters import describe as type_text
 from mn.rest.services import Call
 from mn.rest.types import Secret
 
@@ -78,6 +78,7 @@ def _has_objects(value: Any) -> bool:
 
 def _operation(operation: type[Operation]) -> dict[str, Any]:
     spec = operation.spec
+    fields = sorted(msgspec.structs.fields(operation), key=_rank)
     return {
         "description": _paragraph(operation.__doc__),
         "kind": spec.kind.value[0],
@@ -87,7 +88,7 @@ def _operation(operation: type[Operation]) -> dict[str, Any]:
         "wrapper": spec.wrappers[0] if spec.wrappers else None,
         "session": spec.needs_session,
         "reply": spec.reply.name if spec.reply else None,
-        "parameters": [_parameter(field) for field in sorted(msgspec.structs.fields(operation), key=_rank)],
+        "parameters": [_parameter(field, spec.reply) for field in fields],
     }
 
 
@@ -96,17 +97,17 @@ def _rank(field: msgspec.structs.FieldInfo) -> int:
     return 0 if field.required else 2 if field.name in _SHARED else 1
 
 
-def _parameter(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
-    kinds = alternatives(field.type)
+def _parameter(field: msgspec.structs.FieldInfo, resource: Resource | None) -> dict[str, Any]:
+    kinds = _alternatives(field.type)
     first = kinds[0]
     described: dict[str, Any] = {
         "name": field.encode_name,
         "type": _type_name(first),
         "required": field.required,
-        "description": describe_type(field.type),
+        "description": _text(field, resource),
     }
     if _type_name(first) == "List" and get_args(first):
-        described["items"] = _type_name(alternatives(get_args(first)[0])[0])
+        described["items"] = _type_name(_alternatives(get_args(first)[0])[0])
     if choices := _choices(first):
         described["enum"] = choices
     if Secret in kinds:
@@ -116,9 +117,32 @@ def _parameter(field: msgspec.structs.FieldInfo) -> dict[str, Any]:
     return described
 
 
+def _text(field: msgspec.structs.FieldInfo, resource: Resource | None) -> str:
+    """Return what a parameter is, if a column of the operation's resource says it, and what it takes."""
+    bounds = type_text(field.type)
+    column = (
+        resource.fields[field.encode_name].column
+        if resource and field.encode_name in resource.fields
+        else None
+    )
+    return f"{column.comment}: {bounds}" if column is not None and column.comment else bounds
+
+
+def _alternatives(kind: Any) -> tuple[Any, ...]:
+    """Return the types that a parameter may have, without None and annotations."""
+    kind = _bare(kind)
+    if get_origin(kind) in (typing.Union, types.UnionType):
+        return tuple(_bare(a) for a in get_args(kind) if a is not type(None))
+    return (kind,)
+
+
+def _bare(kind: Any) -> Any:
+    return get_args(kind)[0] if get_origin(kind) is typing.Annotated else kind
+
+
 def _choices(kind: Any) -> list[Any]:
     if get_origin(kind) in (list, set, frozenset):
-        kind = alternatives(get_args(kind)[0])[0]
+        kind = _alternatives(get_args(kind)[0])[0]
     return list(get_args(kind)) if get_origin(kind) is typing.Literal else []
 
 

@@ -6,13 +6,14 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
 
 from agentkit.errors import Blame, HardpointError
 from mn.rest.operation import Operation
-from mn.rest.types import HostAddress, Secret, decoder_hook
+from mn.rest.types import HostAddress, Secret, StateEvent, decoder_hook
 
 
 def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) -> Operation:
@@ -21,25 +22,33 @@ def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) 
 
     Texts are trimmed except in secrets. Unknown parameters are left aside. Raises HardpointError (SYS.1007)
     that
-    names every parameter that is missing or wrong.
+    names every parameter that is missing or wrong, and what the operation's own `check` raises.
     """
     values: dict[str, Any] = {}
     faults: list[str] = []
-    for field in msgspec.structs.fields(operation):
+    for field in fields_of(operation):
         name = field.encode_name
         if given.get(name) is None:
             if field.required:
-                faults.append(f"'{name}' is missing: give {describe_type(field.type)}")
+                faults.append(f"'{name}' is missing: give {describe(field.type)}")
             continue
         try:
             value = _prepare(given[name], field.type, lax=lax)
             values[field.name] = msgspec.convert(value, field.type, strict=not lax, dec_hook=decoder_hook)
-        except (msgspec.ValidationError, ValueError):
-            shown = "*****" if Secret in alternatives(field.type) else _shown(given[name])
-            faults.append(f"'{name}' is {shown}: give {describe_type(field.type)}")
+        except (msgspec.ValidationError, ValueError, LookupError):
+            shown = "*****" if Secret in _alternatives(field.type) else _shown(given[name])
+            faults.append(f"'{name}' is {shown}: give {describe(field.type)}")
     if faults:
         raise bad_request(f"{operation.__name__}: parameter {', parameter '.join(faults)}", "")
-    return operation(**values)
+    bound = operation(**values)
+    bound.check()
+    return bound
+
+
+@cache
+def fields_of(operation: type[Operation]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Return an operation's parameters; msgspec evaluates all annotations anew when it is asked."""
+    return msgspec.structs.fields(operation)
 
 
 def bad_request(details: str, remedy: str) -> HardpointError:
@@ -68,23 +77,22 @@ def query_values(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _prepare(value: Any, kind: Any, *, lax: bool) -> Any:
-    kinds = alternatives(kind)
-    is_list = any(get_origin(a) in (list, set, frozenset) for a in kinds)
+    alternatives = _alternatives(kind)
+    is_list = any(get_origin(a) in (list, set, frozenset) for a in alternatives)
     if lax and isinstance(value, list):
         if is_list:
             return [part.strip() for text in value for part in text.split(",") if part.strip()]
         if len(value) > 1:
             raise ValueError(value)
         value = value[0]
-    if isinstance(value, str) and Secret not in kinds:
+    if isinstance(value, str) and Secret not in alternatives:
         return value.strip()
     if isinstance(value, list) and is_list:
         return [item.strip() if isinstance(item, str) else item for item in value]
     return value
 
 
-def alternatives(kind: Any) -> tuple[Any, ...]:
-    """Return the types that a parameter may have, without None and annotations."""
+def _alternatives(kind: Any) -> tuple[Any, ...]:
     kind = _bare(kind)
     if get_origin(kind) in (Union, types.UnionType):
         return tuple(_bare(a) for a in get_args(kind) if a is not type(None))
@@ -95,19 +103,19 @@ def _bare(kind: Any) -> Any:
     return get_args(kind)[0] if get_origin(kind) is typing.Annotated else kind
 
 
-def describe_type(kind: Any) -> str:
-    """Return what is to be given for a parameter of a type, in words."""
+def describe(kind: Any) -> str:
+    """Return what a parameter's type takes, in words."""
     for part in (kind, *get_args(kind)):
         for meta in get_args(part)[1:] if get_origin(part) is typing.Annotated else ():
             if isinstance(meta, msgspec.Meta) and meta.description:
                 return meta.description
-    first = alternatives(kind)[0]
-    if first in (HostAddress, Secret):
+    first = _alternatives(kind)[0]
+    if first in (HostAddress, Secret, StateEvent):
         return str(first.description)
     if get_origin(first) is typing.Literal:
         return "one of " + ", ".join(str(a) for a in get_args(first))
     if get_origin(first) in (list, set, frozenset):
-        return f"a list, each item {describe_type(get_args(first)[0])}"
+        return f"a list, each item {describe(get_args(first)[0])}"
     return {str: "a text", int: "a whole number", bool: "true or false", dict: "an object"}.get(
         first, "a value"
     )

@@ -22,7 +22,7 @@ from mn.query.plan import load_one, run_query
 from mn.rest import describe  # noqa: F401 - registers GetApiDescription
 from mn.rest.envelope import error_code, error_reply, raw_reply, reply
 from mn.rest.operation import JobOperation, Kind, Operation, SyncOperation, registry
-from mn.rest.parameters import bad_request, bind, query_values, whole_numbers
+from mn.rest.parameters import bad_request, bind, fields_of, query_values, whole_numbers
 from mn.rest.router import Match, Router
 from mn.rest.services import Call, Services
 from mn.rest.sessions import Session
@@ -100,13 +100,18 @@ class RestServer:
         target = await self._target(request, match)
         session = await self._session(request) if target.operation.spec.needs_session else None
         if target.operation.kind is Kind.QUERY:
+            if session and not session.admin:
+                raise _not_permitted(target.operation)
             return await self._query(request, target)
         try:
             operation = bind(
                 target.operation, _given(request, target), lax=not target.operation.spec.wrappers
             )
+            operation.check()
         except HardpointError as error:
             raise BadStatus(400, error) from error
+        if session and not session.admin and not operation.permits(session.account_uuid):
+            raise _not_permitted(target.operation)
         if isinstance(operation, JobOperation):
             return await self._submit(request, prefix, operation)
         call = Call(
@@ -129,7 +134,7 @@ class RestServer:
                     return _Target(operation, values, _unwrap(body, wrapper))
         known = [op.spec.wrappers[0] for op, _ in entries]
         operation, values = entries[0]
-        if operation.kind is Kind.CREATE and not any(f.required for f in msgspec.structs.fields(operation)):
+        if operation.kind is Kind.CREATE and not any(f.required for f in fields_of(operation)):
             return _Target(operation, values, _unwrap({**body, "params": {}}, "params"))
         raise BadStatus(
             400,
@@ -308,6 +313,16 @@ def _internal(request: web.Request) -> HardpointError:
         "Internal error",
         f"an unexpected error at {request.method} {request.path}",
         remedy="see the log of the management node, and report it",
+    )
+
+
+def _not_permitted(operation: type[Operation]) -> HardpointError:
+    return HardpointError(
+        "ID.1002",
+        "Permission denied",
+        f"{operation.__name__} is for administrators",
+        remedy="log in with an account of the type SystemAdmin",
+        blame=Blame.CALLER,
     )
 
 
