@@ -22,7 +22,7 @@ class AddKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """Required: SSH user: a text of 1 to 255 characters."""
 
     password: str | None = None
-    """Required: a text."""
+    """Required: password; it is stored encrypted and never shown: a text."""
 
     name: str | None = None
     """Required: name of the host: a text of 1 to 255 characters."""
@@ -40,13 +40,13 @@ class AddKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """Description of the host: a text of up to 2048 characters."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
     resourceUuid: str | None = None
-    """A uuid of 32 lower-case hex digits without hyphens."""
+    """UUID for the new resource; one is made when it is left out."""
 
 
 class ChangeClusterStateAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
@@ -61,13 +61,13 @@ class ChangeClusterStateAction(sdk.Action[sdk.One[inventories.ClusterInventory]]
     """Required: UUID of the cluster: the uuid of a resource."""
 
     stateEvent: str | None = None
-    """Required: a state event such as enable or disable."""
+    """Required: what to do to the state: a state event such as enable or disable."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class ChangeZoneStateAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
@@ -82,13 +82,13 @@ class ChangeZoneStateAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
     """Required: UUID of the zone: the uuid of a resource."""
 
     stateEvent: str | None = None
-    """Required: a state event such as enable or disable."""
+    """Required: what to do to the state: a state event such as enable or disable."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class CreateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
@@ -103,7 +103,7 @@ class CreateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
     """Required: name of the account: a text of 1 to 255 characters."""
 
     password: str | None = None
-    """Required: a text."""
+    """Required: password; it is stored encrypted and never shown: a text."""
 
     type: str | None = None
     """SystemAdmin or Normal: one of Normal, SystemAdmin."""
@@ -112,13 +112,13 @@ class CreateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
     """Description of the account: a text of up to 2048 characters."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
     resourceUuid: str | None = None
-    """A uuid of 32 lower-case hex digits without hyphens."""
+    """UUID for the new resource; one is made when it is left out."""
 
 
 class CreateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
@@ -145,13 +145,13 @@ class CreateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """Zstack: one of zstack."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
     resourceUuid: str | None = None
-    """A uuid of 32 lower-case hex digits without hyphens."""
+    """UUID for the new resource; one is made when it is left out."""
 
 
 class CreateSystemTagAction(sdk.Action[sdk.One[inventories.SystemTagInventory]]):
@@ -163,7 +163,7 @@ class CreateSystemTagAction(sdk.Action[sdk.One[inventories.SystemTagInventory]])
     _inventory = inventories.SystemTagInventory
 
     resourceUuid: str | None = None
-    """Required: UUID of the resource that has it: the uuid of a resource."""
+    """Required: UUID for the new resource; one is made when it is left out."""
 
     resourceType: str | None = None
     """Required: ZoneVO, ClusterVO, HostVO...: the uuid of a resource."""
@@ -172,10 +172,10 @@ class CreateSystemTagAction(sdk.Action[sdk.One[inventories.SystemTagInventory]])
     """Required: the tag: a text of 1 to 2048 characters."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class CreateUserTagAction(sdk.Action[sdk.One[inventories.UserTagInventory]]):
@@ -187,7 +187,7 @@ class CreateUserTagAction(sdk.Action[sdk.One[inventories.UserTagInventory]]):
     _inventory = inventories.UserTagInventory
 
     resourceUuid: str | None = None
-    """Required: UUID of the resource that has it: the uuid of a resource."""
+    """Required: UUID for the new resource; one is made when it is left out."""
 
     resourceType: str | None = None
     """Required: ZoneVO, ClusterVO, HostVO...: the uuid of a resource."""
@@ -196,10 +196,10 @@ class CreateUserTagAction(sdk.Action[sdk.One[inventories.UserTagInventory]]):
     """Required: the tag: a text of 1 to 2048 characters."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class CreateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
@@ -217,13 +217,13 @@ class CreateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
     """Description of the zone: a text of up to 2048 characters."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
     resourceUuid: str | None = None
-    """A uuid of 32 lower-case hex digits without hyphens."""
+    """UUID for the new resource; one is made when it is left out."""
 
 
 class DeleteAccountAction(sdk.Action[sdk.Value]):
@@ -235,16 +235,16 @@ class DeleteAccountAction(sdk.Action[sdk.Value]):
     _inventory = None
 
     uuid: str | None = None
-    """Required: a uuid of 32 lower-case hex digits."""
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
 
     deleteMode: str | None = None
-    """One of Permissive, Enforcing."""
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class DeleteClusterAction(sdk.Action[sdk.Value]):
@@ -256,16 +256,16 @@ class DeleteClusterAction(sdk.Action[sdk.Value]):
     _inventory = None
 
     uuid: str | None = None
-    """Required: a uuid of 32 lower-case hex digits."""
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
 
     deleteMode: str | None = None
-    """One of Permissive, Enforcing."""
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class DeleteTagAction(sdk.Action[sdk.Value]):
@@ -277,16 +277,16 @@ class DeleteTagAction(sdk.Action[sdk.Value]):
     _inventory = None
 
     uuid: str | None = None
-    """Required: a uuid of 32 lower-case hex digits."""
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
 
     deleteMode: str | None = None
-    """One of Permissive, Enforcing."""
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class DeleteZoneAction(sdk.Action[sdk.Value]):
@@ -298,31 +298,46 @@ class DeleteZoneAction(sdk.Action[sdk.Value]):
     _inventory = None
 
     uuid: str | None = None
-    """Required: a uuid of 32 lower-case hex digits."""
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
 
     deleteMode: str | None = None
-    """One of Permissive, Enforcing."""
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
-class GetApiDescriptionAction(sdk.Action[sdk.Value]):
-    """Describe the API of this node: operations with their parameters, resources with their fields."""
+class GetApiDescriptionAction(sdk.Action[inventories.GetApiDescriptionReply]):
+    """Describe the API of this node, for clients: its operations and resources as `python -m mn describe` prints them."""
 
-    Result = sdk.Result[sdk.Value]
+    Result = sdk.Result[inventories.GetApiDescriptionReply]
     _name = "GetApiDescription"
-    _value = sdk.Value
+    _value = inventories.GetApiDescriptionReply
     _inventory = None
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetCurrentTimeAction(sdk.Action[inventories.GetCurrentTimeReply]):
+    """Tell the time of the management node."""
+
+    Result = sdk.Result[inventories.GetCurrentTimeReply]
+    _name = "GetCurrentTime"
+    _value = inventories.GetCurrentTimeReply
+    _inventory = None
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class GetHostAllocatorStrategiesAction(sdk.Action[sdk.Value]):
@@ -334,10 +349,10 @@ class GetHostAllocatorStrategiesAction(sdk.Action[sdk.Value]):
     _inventory = None
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class GetHypervisorTypesAction(sdk.Action[sdk.Value]):
@@ -349,10 +364,43 @@ class GetHypervisorTypesAction(sdk.Action[sdk.Value]):
     _inventory = None
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetVersionAction(sdk.Action[inventories.GetVersionReply]):
+    """Tell the version of the API, and the program's own."""
+
+    Result = sdk.Result[inventories.GetVersionReply]
+    _name = "GetVersion"
+    _value = inventories.GetVersionReply
+    _inventory = None
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class IsReadyToGoAction(sdk.Action[inventories.IsReadyToGoReply]):
+    """Say whether a management node takes requests: it does when it answers, else there is an error."""
+
+    Result = sdk.Result[inventories.IsReadyToGoReply]
+    _name = "IsReadyToGo"
+    _value = inventories.IsReadyToGoReply
+    _inventory = None
+
+    managementNodeId: str | None = None
+    """The uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class KvmRunShellAction(sdk.Action[sdk.Value]):
@@ -370,31 +418,31 @@ class KvmRunShellAction(sdk.Action[sdk.Value]):
     """Required: a shell script of 1 to 1,048,576 characters."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
-class LogInByAccountAction(sdk.Action[sdk.Value]):
+class LogInByAccountAction(sdk.Action[inventories.LogInByAccountReply]):
     """Log in and get a session (manual 3.7). `password` is the SHA-512 of the password in hex."""
 
-    Result = sdk.Result[sdk.Value]
+    Result = sdk.Result[inventories.LogInByAccountReply]
     _name = "LogInByAccount"
-    _value = sdk.Value
+    _value = inventories.LogInByAccountReply
     _inventory = None
 
     accountName: str | None = None
-    """Required: a text of 1 to 255 characters."""
+    """Required: name of the account: a text of 1 to 255 characters."""
 
     password: str | None = None
-    """Required: a text."""
+    """Required: password; it is stored encrypted and never shown: a text."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class LogOutAction(sdk.Action[sdk.Value]):
@@ -406,13 +454,13 @@ class LogOutAction(sdk.Action[sdk.Value]):
     _inventory = None
 
     sessionUuid: str | None = None
-    """Required: the uuid of a resource."""
+    """Required: UUID of the session: the uuid of a resource."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class QueryAccountAction(sdk.Action[sdk.Many[inventories.AccountInventory]]):
@@ -451,10 +499,52 @@ class QueryAccountAction(sdk.Action[sdk.Many[inventories.AccountInventory]]):
     """The fields to return."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryAuditAction(sdk.Action[sdk.Many[inventories.AuditInventory]]):
+    """Query the audit log: all calls that change something, logins, logouts and refusals."""
+
+    Result = sdk.Result[sdk.Many[inventories.AuditInventory]]
+    _name = "QueryAudit"
+    _value = sdk.Many
+    _inventory = inventories.AuditInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class QueryBlockDeviceAction(sdk.Action[sdk.Many[inventories.BlockDeviceInventory]]):
@@ -493,10 +583,10 @@ class QueryBlockDeviceAction(sdk.Action[sdk.Many[inventories.BlockDeviceInventor
     """The fields to return."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class QueryClusterAction(sdk.Action[sdk.Many[inventories.ClusterInventory]]):
@@ -535,10 +625,10 @@ class QueryClusterAction(sdk.Action[sdk.Many[inventories.ClusterInventory]]):
     """The fields to return."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class QueryGlobalConfigAction(sdk.Action[sdk.Many[inventories.GlobalConfigInventory]]):
@@ -577,10 +667,10 @@ class QueryGlobalConfigAction(sdk.Action[sdk.Many[inventories.GlobalConfigInvent
     """The fields to return."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class QueryHostAction(sdk.Action[sdk.Many[inventories.HostInventory]]):
@@ -619,10 +709,52 @@ class QueryHostAction(sdk.Action[sdk.Many[inventories.HostInventory]]):
     """The fields to return."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryManagementNodeAction(sdk.Action[sdk.Many[inventories.ManagementNodeInventory]]):
+    """Query management nodes."""
+
+    Result = sdk.Result[sdk.Many[inventories.ManagementNodeInventory]]
+    _name = "QueryManagementNode"
+    _value = sdk.Many
+    _inventory = inventories.ManagementNodeInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class QueryPciDeviceAction(sdk.Action[sdk.Many[inventories.PciDeviceInventory]]):
@@ -661,10 +793,10 @@ class QueryPciDeviceAction(sdk.Action[sdk.Many[inventories.PciDeviceInventory]])
     """The fields to return."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class QuerySystemTagAction(sdk.Action[sdk.Many[inventories.SystemTagInventory]]):
@@ -703,10 +835,10 @@ class QuerySystemTagAction(sdk.Action[sdk.Many[inventories.SystemTagInventory]])
     """The fields to return."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class QueryUsbDeviceAction(sdk.Action[sdk.Many[inventories.UsbDeviceInventory]]):
@@ -745,10 +877,10 @@ class QueryUsbDeviceAction(sdk.Action[sdk.Many[inventories.UsbDeviceInventory]])
     """The fields to return."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class QueryUserTagAction(sdk.Action[sdk.Many[inventories.UserTagInventory]]):
@@ -787,10 +919,10 @@ class QueryUserTagAction(sdk.Action[sdk.Many[inventories.UserTagInventory]]):
     """The fields to return."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class QueryZoneAction(sdk.Action[sdk.Many[inventories.ZoneInventory]]):
@@ -829,10 +961,31 @@ class QueryZoneAction(sdk.Action[sdk.Many[inventories.ZoneInventory]]):
     """The fields to return."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class RenewSessionAction(sdk.Action[inventories.RenewSessionReply]):
+    """Let a session end at a later (or earlier) time. Answered at once as all that has to do with login (manual 3.5), so that the session's UUID, which is a secret, is in no journal."""
+
+    Result = sdk.Result[inventories.RenewSessionReply]
+    _name = "RenewSession"
+    _value = inventories.RenewSessionReply
+    _inventory = None
+
+    sessionUuid: str | None = None
+    """Required: UUID of the session: the uuid of a resource."""
+
+    duration: int | None = None
+    """Seconds from now: a whole number from 60 to 31536000."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class UpdateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
@@ -853,13 +1006,13 @@ class UpdateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
     """Description of the account: a text of up to 2048 characters."""
 
     password: str | None = None
-    """A text."""
+    """Password; it is stored encrypted and never shown: a text."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class UpdateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
@@ -880,10 +1033,10 @@ class UpdateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """Description of the cluster: a text of up to 2048 characters."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class UpdateGlobalConfigAction(sdk.Action[sdk.One[inventories.GlobalConfigInventory]]):
@@ -904,10 +1057,10 @@ class UpdateGlobalConfigAction(sdk.Action[sdk.One[inventories.GlobalConfigInvent
     """Its value: a text that is not empty."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class UpdateSystemTagAction(sdk.Action[sdk.One[inventories.SystemTagInventory]]):
@@ -925,10 +1078,10 @@ class UpdateSystemTagAction(sdk.Action[sdk.One[inventories.SystemTagInventory]])
     """Required: the tag: a text of 1 to 2048 characters."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class UpdateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
@@ -949,25 +1102,25 @@ class UpdateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
     """Description of the zone: a text of up to 2048 characters."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
-class ValidateSessionAction(sdk.Action[sdk.Value]):
+class ValidateSessionAction(sdk.Action[inventories.ValidateSessionReply]):
     """Say whether a session is live; asking does not prolong it."""
 
-    Result = sdk.Result[sdk.Value]
+    Result = sdk.Result[inventories.ValidateSessionReply]
     _name = "ValidateSession"
-    _value = sdk.Value
+    _value = inventories.ValidateSessionReply
     _inventory = None
 
     sessionUuid: str | None = None
-    """Required: the uuid of a resource."""
+    """Required: UUID of the session: the uuid of a resource."""
 
     systemTags: list[str] | None = None
-    """A list, each item a text."""
+    """System tags for the resource; they may also stand beside the parameters."""
 
     userTags: list[str] | None = None
-    """A list, each item a text."""
+    """User tags for the resource; they may also stand beside the parameters."""

@@ -41,6 +41,16 @@ class Parameter:
 
 
 @dataclass(frozen=True)
+class Field:
+    """A field of a resource."""
+
+    name: str
+    type: str
+    description: str = ""
+    enum: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Operation:
     """An operation: how it is sent and what it takes."""
 
@@ -54,6 +64,8 @@ class Operation:
     reply: str | None
     description: str
     parameters: Mapping[str, Parameter]
+    returns: tuple[Field, ...] = ()
+    """Keys of a reply that is no resource."""
     served: bool = True
     """False when the node that the client talks to does not know it."""
 
@@ -61,16 +73,6 @@ class Operation:
     def is_query(self) -> bool:
         """Whether it takes conditions."""
         return self.kind == "query"
-
-
-@dataclass(frozen=True)
-class Field:
-    """A field of a resource."""
-
-    name: str
-    type: str
-    description: str = ""
-    enum: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,7 @@ def _operation(name: str, raw: Mapping[str, Any]) -> Operation:
         reply=raw.get("reply"),
         description=raw.get("description", ""),
         parameters=parameters,
+        returns=tuple(_field(f) for f in raw.get("returns", ())),
     )
 
 
@@ -219,8 +222,9 @@ def _parameter(raw: Mapping[str, Any]) -> Parameter:
 
 
 def _resource(name: str, raw: Mapping[str, Any]) -> Resource:
-    fields = {
-        f["name"]: Field(f["name"], f["type"], f.get("description", ""), tuple(f.get("enum", ())))
-        for f in raw["fields"]
-    }
+    fields = {f["name"]: _field(f) for f in raw["fields"]}
     return Resource(name, fields, dict(raw.get("relations", {})))
+
+
+def _field(raw: Mapping[str, Any]) -> Field:
+    return Field(raw["name"], raw["type"], raw.get("description", ""), tuple(raw.get("enum", ())))

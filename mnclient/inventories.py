@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mnclient.values import Inventory
+from mnclient.values import Inventory, Value
 
 
 class AccountInventory(Inventory):
@@ -29,6 +29,49 @@ class AccountInventory(Inventory):
 
     lastOpDate: str | None
     """Time of the last change."""
+
+
+class AuditInventory(Inventory):
+    """Audit as the node holds it."""
+
+    uuid: str | None
+    """UUID of the line."""
+
+    accountUuid: str | None
+    """UUID of the account that called."""
+
+    sessionDigest: str | None
+    """Beginning of the SHA-256 of the session's UUID."""
+
+    clientAddress: str | None
+    """Address that called."""
+
+    operation: str | None
+    """Name of the operation."""
+
+    resourceUuid: str | None
+    """UUID of the resource that was acted on or made."""
+
+    relatedUuids: str | None
+    """UUIDs among the parameters, joined by commas."""
+
+    jobUuid: str | None
+    """UUID of the job."""
+
+    status: int | None
+    """HTTP status; 202 while the job runs."""
+
+    errorCode: str | None
+    """Code of the error that it ended with."""
+
+    durationMs: int | None
+    """Milliseconds from the call to its end."""
+
+    details: Any | None
+    """What else the operation puts on record."""
+
+    createDate: str | None
+    """Time of the call."""
 
 
 class BlockDeviceInventory(Inventory):
@@ -198,6 +241,22 @@ class HostInventory(Inventory):
 
     lastOpDate: str | None
     """Time of the last change."""
+
+
+class ManagementNodeInventory(Inventory):
+    """ManagementNode as the node holds it."""
+
+    uuid: str | None
+    """UUID of the management node."""
+
+    hostName: str | None
+    """Name of the machine that it runs on."""
+
+    joinDate: str | None
+    """Time when it was first started."""
+
+    heartBeat: str | None
+    """Time when it last said that it is alive."""
 
 
 class PciDeviceInventory(Inventory):
@@ -401,3 +460,61 @@ class ZoneInventory(Inventory):
 
     lastOpDate: str | None
     """Time of the last change."""
+
+
+class GetApiDescriptionReply(Value):
+    """What GetApiDescription returns."""
+
+    version: str | None
+    """Version of the program."""
+
+    operations: Any | None
+    """Operations by name."""
+
+    resources: Any | None
+    """Resources by name."""
+
+
+class GetCurrentTimeReply(Value):
+    """What GetCurrentTime returns."""
+
+    currentTime: Any | None
+    """The time of the management node."""
+
+
+class GetVersionReply(Value):
+    """What GetVersion returns."""
+
+    version: str | None
+    """Version of the API."""
+
+    hardpointVersion: str | None
+    """Version of this program."""
+
+
+class IsReadyToGoReply(Value):
+    """What IsReadyToGo returns."""
+
+    managementNodeId: str | None
+    """UUID of the node that is ready."""
+
+
+class LogInByAccountReply(Value):
+    """What LogInByAccount returns."""
+
+    inventory: Any | None
+    """The session."""
+
+
+class RenewSessionReply(Value):
+    """What RenewSession returns."""
+
+    inventory: Any | None
+    """The session."""
+
+
+class ValidateSessionReply(Value):
+    """What ValidateSession returns."""
+
+    valid: bool | None
+    """Whether the session is live."""

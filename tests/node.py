@@ -142,6 +142,7 @@ class Node:
         self.url = ""
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("HARDPOINT_")},
+            "HARDPOINT_LOGIN_FAILURES": "1000",  # tests share an address and guess passwords on purpose
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
             **(environment or {}),
         }

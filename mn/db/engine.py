@@ -50,6 +50,8 @@ class Database:
         self._write_engine = _engine(path, read_only=False)
         self._read_engine = _engine(path, read_only=True)
         self._read_connection: Connection | None = None
+        self.on_commit: Callable[[int], None] = lambda _size: None
+        """Called on the writer's thread with the number of units that a commit held."""
 
     def prepare(self, upgrade: Callable[[Connection], None]) -> None:
         """Open the file, set its journal mode and run `upgrade` on it; call once, before `start`.
@@ -136,6 +138,7 @@ class Database:
                         break
                     group.append(unit)
                 _commit(connection, group)
+                self.on_commit(len(group))
                 if stop:
                     return
 

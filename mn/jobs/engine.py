@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +17,7 @@ from sqlalchemy import Row
 from agentkit.errors import Blame, HardpointError
 from mn.db.engine import Database
 from mn.db.schema import now_s
+from mn.jobs.hooks import Hook
 from mn.jobs.job import Boundary, Job, JournalledStep, Progress, ReplayEnd, decode_error, encode_error
 from mn.jobs.journal import (
     Failing,
@@ -58,6 +60,9 @@ class JobRequest:
     locks: tuple[str, ...] = ()
     timeout_s: float = 1800
     fresh: bool = False
+    hook: Hook | None = None
+    audit: Mapping[str, Any] | None = None
+    """The row of the audit log that is written with the job and finished with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,16 @@ def _no_boundary(_name: str) -> None:
     """Go on."""
 
 
+class _Inventory(msgspec.Struct):
+    uuid: str | None = None
+
+
+class _Made(msgspec.Struct):
+    """What is read of a reply: the uuid of its resource."""
+
+    inventory: _Inventory | None = None
+
+
 class Engine(Generic[S]):
     """Runs jobs. `resolve(operation, request)` gives the coroutine function of a journalled request."""
 
@@ -116,6 +131,17 @@ class Engine(Generic[S]):
         self._live: dict[str, _Live[S]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._purger: asyncio.Task[None] | None = None
+        self.on_end: Callable[[JobRequest, HardpointError | None], None] = lambda _request, _error: None
+        """Called when a job's end is on disk."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether jobs are run: between `start` and `stop`."""
+        return self._purger is not None and not self._purger.done()
+
+    def counts(self) -> Mapping[tuple[str, JobState], int]:
+        """Return how many jobs have not ended, by operation and state."""
+        return Counter((live.request.operation, live.state) for live in self._live.values())
 
     async def start(self) -> int:
         """Resume what an earlier process left unfinished; return how many jobs that were."""
@@ -123,7 +149,12 @@ class Engine(Generic[S]):
         rows = await self._db.read(read_unfinished)
         for row in rows:
             request = JobRequest(
-                row.uuid, row.operation, row.request, row.digest, tuple(msgspec.json.decode(row.locks))
+                row.uuid,
+                row.operation,
+                row.request,
+                row.digest,
+                tuple(msgspec.json.decode(row.locks)),
+                hook=msgspec.json.decode(row.hook, type=Hook) if row.hook else None,
             )
             live: _Live[S] = _Live(request, JobState(row.state), float(row.deadline))
             live.accepted.set()
@@ -165,6 +196,8 @@ class Engine(Generic[S]):
             msgspec.json.encode(request.locks).decode(),
             int(deadline),
             request.locks if locked else None,
+            request.hook,
+            request.audit,
         )
         try:
             await self._journal.append(record)
@@ -257,14 +290,12 @@ class Engine(Generic[S]):
         result, error = await self._attempt(live, job)
         if error is not None:
             error = await self._undo(live, job, error)
-        encoded = msgspec.json.encode(result).decode() if error is None else None
-        await self._journal.append(
-            Finished(request.uuid, encoded, None if error is None else encode_error(error))
-        )
+        await self._journal.append(_end(request, result, error))
         live.state = JobState.SUCCEEDED if error is None else JobState.FAILED
         del self._live[request.uuid]
         self._locks.release(request.locks)
         live.done.set()
+        self.on_end(request, error)
 
     async def _attempt(self, live: _Live[S], job: Job[S]) -> tuple[Any, HardpointError | None]:
         """Run the operation, or only its journalled part when the job is undoing."""
@@ -318,6 +349,17 @@ class Engine(Generic[S]):
             with contextlib.suppress(HardpointError):
                 await self._db.write(purge_finished, now_s() - int(self._keep_s()))
             await asyncio.sleep(PURGE_EVERY_S)
+
+
+def _end(request: JobRequest, result: Any, error: HardpointError | None) -> Finished:
+    if error is not None:
+        return Finished(request.uuid, None, encode_error(error), request.hook, error.code)
+    encoded = msgspec.json.encode(result)
+    made = None
+    with contextlib.suppress(msgspec.ValidationError):
+        inventory = msgspec.json.decode(encoded, type=_Made).inventory
+        made = inventory.uuid if inventory else None
+    return Finished(request.uuid, encoded.decode(), None, request.hook, made=made)
 
 
 def journalled_locks(locks: Sequence[str]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sqlalchemy import Boolean, Column, ForeignKey, Index, Integer, String, Table, Text
+from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text
 
 from mn.db.schema import Instant, metadata, uuid_column
 
@@ -21,6 +21,15 @@ class JobState(StrEnum):
 
 FINAL = (JobState.SUCCEEDED, JobState.FAILED)
 
+
+class HookState(StrEnum):
+    """State of a web hook."""
+
+    PENDING = "Pending"
+    DELIVERED = "Delivered"
+    GIVEN_UP = "GivenUp"
+
+
 job_table = Table(
     "job",
     metadata,
@@ -33,6 +42,7 @@ job_table = Table(
     Column("state", String(16), nullable=False),
     Column("result", Text),
     Column("error", Text),
+    Column("hook", Text),
     Column("deadline", Instant, nullable=False),
     Column("create_date", Instant, nullable=False),
     Column("finish_date", Instant),
@@ -58,4 +68,23 @@ lock_table = Table(
     Column("resource", String(255), primary_key=True),
     uuid_column("job_uuid", ForeignKey("job.uuid", ondelete="CASCADE"), nullable=False),
     sqlite_with_rowid=False,
+)
+
+hook_table = Table(
+    "job_hook",
+    metadata,
+    uuid_column("job_uuid", ForeignKey("job.uuid", ondelete="CASCADE"), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("receiver", String(320), nullable=False),
+    Column("from_loopback", Boolean, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("due", Float, nullable=False),
+    Column("create_date", Instant, nullable=False),
+)
+Index(
+    "ix_job_hook_due",
+    hook_table.c.due,
+    sqlite_where=hook_table.c.state == HookState.PENDING,
+    postgresql_where=hook_table.c.state == HookState.PENDING,
 )

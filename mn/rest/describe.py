@@ -7,15 +7,13 @@ import re
 import types
 import typing
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, get_args, get_origin
 
 import msgspec
 
 from mn.query.resource import Resource
-from mn.rest.operation import Get, Operation, Reply, registry
-from mn.rest.parameters import describe as type_text
-from mn.rest.services import Call
+from mn.rest.openapi_schema import parameter_text
+from mn.rest.operation import Operation, registry
 from mn.rest.types import Secret
 
 _VALUES = re.compile(r"[A-Z]\w*(?:, [A-Z]\w*)*(?:,? or [A-Z]\w*)?")
@@ -26,17 +24,9 @@ _SHARED = ("resource_uuid", "system_tags", "user_tags")
 _TYPES = {str: "String", int: "Integer", float: "Double", bool: "Boolean", list: "List", dict: "Map"}
 
 
-class GetApiDescription(Get, path="/description", session=False):
-    """Describe the API of this node: operations with their parameters, resources with their fields."""
-
-    async def answer(self, call: Call) -> Reply:
-        """Return the description that `python -m mn describe` prints, and the node's version."""
-        return {"version": _version(), **_described()}
-
-
 @cache
-def _described() -> dict[str, msgspec.Raw]:
-    """The registry does not change while a node runs."""
+def served() -> dict[str, msgspec.Raw]:
+    """Return the description as a reply, made once: the registry does not change while a node runs."""
     return {key: msgspec.Raw(msgspec.json.encode(value)) for key, value in describe().items()}
 
 
@@ -88,7 +78,8 @@ def _operation(operation: type[Operation]) -> dict[str, Any]:
         "wrapper": spec.wrappers[0] if spec.wrappers else None,
         "session": spec.needs_session,
         "reply": spec.reply.name if spec.reply else None,
-        "parameters": [_parameter(field, spec.reply) for field in fields],
+        "returns": [_returned(name, kind) for name, kind in spec.returns.items()],
+        "parameters": [_parameter(operation, field) for field in fields],
     }
 
 
@@ -97,14 +88,14 @@ def _rank(field: msgspec.structs.FieldInfo) -> int:
     return 0 if field.required else 2 if field.name in _SHARED else 1
 
 
-def _parameter(field: msgspec.structs.FieldInfo, resource: Resource | None) -> dict[str, Any]:
+def _parameter(operation: type[Operation], field: msgspec.structs.FieldInfo) -> dict[str, Any]:
     kinds = _alternatives(field.type)
     first = kinds[0]
     described: dict[str, Any] = {
         "name": field.encode_name,
         "type": _type_name(first),
         "required": field.required,
-        "description": _text(field, resource),
+        "description": parameter_text(operation, field.encode_name, field.type),
     }
     if _type_name(first) == "List" and get_args(first):
         described["items"] = _type_name(_alternatives(get_args(first)[0])[0])
@@ -117,15 +108,10 @@ def _parameter(field: msgspec.structs.FieldInfo, resource: Resource | None) -> d
     return described
 
 
-def _text(field: msgspec.structs.FieldInfo, resource: Resource | None) -> str:
-    """Return what a parameter is, if a column of the operation's resource says it, and what it takes."""
-    bounds = type_text(field.type)
-    column = (
-        resource.fields[field.encode_name].column
-        if resource and field.encode_name in resource.fields
-        else None
-    )
-    return f"{column.comment}: {bounds}" if column is not None and column.comment else bounds
+def _returned(name: str, kind: Any) -> dict[str, Any]:
+    """Describe a key of a reply that is no resource."""
+    texts = [m.description for m in get_args(kind)[1:] if isinstance(m, msgspec.Meta) and m.description]
+    return {"name": name, "type": _type_name(_alternatives(kind)[0]), "description": "".join(texts[:1])}
 
 
 def _alternatives(kind: Any) -> tuple[Any, ...]:
@@ -173,10 +159,3 @@ def _resource(resource: Resource) -> dict[str, Any]:
 
 def _paragraph(docstring: str | None) -> str:
     return " ".join((docstring or "").split("\n\n")[0].split())
-
-
-def _version() -> str:
-    try:
-        return version("hardpoint")
-    except PackageNotFoundError:
-        return "unknown"

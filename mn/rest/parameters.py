@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Union, get_args, get_origin
 
@@ -24,6 +24,8 @@ def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) 
     that
     names every parameter that is missing or wrong, and what the operation's own `check` raises.
     """
+    if lax:
+        given = _with_maps(operation, given)
     values: dict[str, Any] = {}
     faults: list[str] = []
     for field in fields_of(operation):
@@ -51,6 +53,13 @@ def fields_of(operation: type[Operation]) -> tuple[msgspec.structs.FieldInfo, ..
     return msgspec.structs.fields(operation)
 
 
+def left_aside(operation: type[Operation], given: Iterable[str]) -> list[str]:
+    """Return the names among `given` that are no parameters of the operation."""
+    known = {field.encode_name: field for field in msgspec.structs.fields(operation)}
+    maps = {name for name, field in known.items() if dict in map(_origin, _alternatives(field.type))}
+    return [name for name in given if name not in known and name.partition(".")[0] not in maps]
+
+
 def bad_request(details: str, remedy: str) -> HardpointError:
     """Return the error of a request that is wrong in itself."""
     return HardpointError("SYS.1007", "Invalid argument", details, remedy=remedy, blame=Blame.CALLER)
@@ -74,6 +83,25 @@ def query_values(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
         stem, dot, index = key.rpartition(".")
         values.setdefault(stem if dot and index.isdigit() else key, []).append(value)
     return values
+
+
+def _with_maps(operation: type[Operation], given: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a query string's values with `map.key=value` gathered under `map`."""
+    gathered = dict(given)
+    for field in msgspec.structs.fields(operation):
+        if dict not in map(_origin, _alternatives(field.type)):
+            continue
+        stem = field.encode_name + "."
+        items = {k.removeprefix(stem): v for k, v in given.items() if k.startswith(stem)}
+        if items:
+            gathered[field.encode_name] = {
+                k: v[0] if isinstance(v, list) and len(v) == 1 else v for k, v in items.items()
+            }
+    return gathered
+
+
+def _origin(kind: Any) -> Any:
+    return get_origin(kind) or kind
 
 
 def _prepare(value: Any, kind: Any, *, lax: bool) -> Any:
