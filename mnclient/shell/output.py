@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -81,16 +82,22 @@ def _rows(rows: list[Any], wanted: Sequence[str], width: int | None) -> str:
     text = _drawn(table, width)
     left_out = [name for i, name in enumerate(chosen) if i not in shown]
     if left_out:
-        text += f"\nnot shown: {', '.join(left_out)} (fields=..., --output json)"
+        note = f"not shown: {', '.join(left_out)} (fields=..., --output json)"
+        text += "\n" + textwrap.fill(note, width or terminal_width(), break_on_hyphens=False)
     return text
 
 
-def _by_importance(names: Iterable[str]) -> list[str]:
-    """Names first, dates last."""
-    first = ("name", "uuid")
+def _by_importance(names: Sequence[str]) -> list[str]:
+    """Names and states first, what belongs to others and dates last."""
+    first = ("name", "uuid", "state", "status")
     dates = ("createDate", "lastOpDate")
+    known = set(names)
     rest = [name for name in names if name not in (*first, *dates)]
-    return [*(n for n in first if n in names), *rest, *(n for n in dates if n in names)]
+    own, others = (
+        [n for n in rest if not n.endswith("Uuid")],
+        [n for n in rest if n.endswith("Uuid")],
+    )
+    return [*(n for n in first if n in known), *own, *others, *(n for n in dates if n in known)]
 
 
 def _fitting(names: Sequence[str], cells: Sequence[Sequence[str]], width: int) -> list[int]:

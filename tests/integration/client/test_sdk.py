@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -17,6 +19,7 @@ from mnclient.actions import (
     QueryZoneAction,
 )
 from mnclient.description import parse, shipped
+from mnclient.protocol import HOOK_POLL_S
 from tests.node import Node
 
 
@@ -85,3 +88,29 @@ def test_a_session_that_does_not_exist_is_an_error(connection: sdk.Connection) -
     result = QueryZoneAction(sessionId="0" * 32).call()
     assert result.error is not None
     assert result.error.code == "ID.1001"
+
+
+@pytest.mark.parametrize("loop", ["blocking", "asyncio"])
+def test_a_web_hook_brings_the_result(node: Node, loop: str) -> None:
+    where = urlsplit(node.url)
+    connection = sdk.configure(where.hostname or "", where.port or 0, webHook=True)
+    sdk.log_in("admin", "password")
+    refused = CreateClusterAction(name="c", zoneUuid="0" * 32, hypervisorType="KVM")
+    begun = time.monotonic()
+    if loop == "asyncio":
+        results = asyncio.run(_both(connection, CreateZoneAction(name="hooked"), refused))
+    else:
+        results = CreateZoneAction(name="hooked").call(), refused.call()
+    assert results[0].value.inventory.name == "hooked"
+    assert results[1].error is not None
+    assert results[1].error.code == "SYS.1003"
+    assert time.monotonic() - begun < HOOK_POLL_S, "the results came by polling"
+    sdk.configure()
+
+
+async def _both(
+    connection: sdk.Connection, *actions: CreateZoneAction | CreateClusterAction
+) -> list[sdk.Result[Any]]:
+    results = await asyncio.gather(*(action.call_async() for action in actions))
+    await connection.close()
+    return list(results)

@@ -121,3 +121,22 @@ def test_a_job_shows_its_progress_and_goes_on_after_ctrl_c(user: Home, cluster: 
     followed = user.run("job", said.split()[-1])
     assert followed.returncode == 0, followed.stderr
     assert '"slow"' in followed.stdout
+
+
+def test_ctrl_c_during_a_job_leaves_the_shell_and_the_connection_usable(
+    user: Home, cluster: dict[str, str]
+) -> None:
+    shell = user.terminal("cli")
+    shell.wait_for_prompt(PROMPT)
+    where = f"clusterUuid={cluster['uuid']} managementIp=127.0.0.9"
+    shell.type(f"AddKVMHost name=slow2 {where} username=root password=unused\r")
+    shell.wait_for("%")
+    shell.process.sendcontrol("c")
+    shell.wait_for("follow it: hardpoint job ")
+    shell.wait_for_prompt(PROMPT)
+    job = next(line for line in shell.lines if "follow it" in line).split()[-1]
+    shell.type(f"job {job}\r")
+    shell.wait_for("│ slow2")
+    shell.type("QueryZone count=true\r")
+    shell.wait_for("total: ")
+    shell.process.close(force=True)
