@@ -39,6 +39,7 @@ BESIDE_THE_MANUAL = {
     "DeleteAccount",
     "DeleteLongJob",
     "DeleteTag",
+    "GetApiDescription",
     "GetCurrentTime",
     "GetVersion",
     "IsReadyToGo",
