@@ -82,7 +82,7 @@ def _admin(*argv: str, text: str | None = None) -> None:
 class Sshd:
     """One sshd process with its own directory, host key and configuration.
 
-    `options` are sshd_config directives that win over the defaults here.
+    `options` are sshd_config directives that win over the defaults here. `address` is on the loopback.
     """
 
     def __init__(
@@ -91,10 +91,11 @@ class Sshd:
         account: Account,
         key_type: str = "ed25519",
         options: dict[str, str] | None = None,
+        address: str = "127.0.0.1",
     ) -> None:
         self.directory = directory
         self.account = account
-        self.address = "127.0.0.1"
+        self.address = address
         self.port = free_port()
         self.options = options or {}
         self._log = directory / "log"
@@ -194,7 +195,7 @@ class Sshd:
             "MaxSessions": "20",
             "LogLevel": "VERBOSE",
         }
-        listen = [f"ListenAddress 127.0.0.1:{self.port}"]
+        listen = [f"ListenAddress {self.address}:{self.port}"]
         if has_ipv6():
             listen.append(f"ListenAddress [::1]:{self.port}")
         # sshd takes the first value of a directive.
@@ -252,13 +253,15 @@ def ssh_account() -> Iterator[Account]:
 
 @pytest.fixture
 def start_sshd(ssh_account: Account, tmp_path: Path) -> Iterator[Callable[..., Sshd]]:
-    """A function that starts a server; takes `key_type` and `options` of `Sshd`."""
+    """A function that starts a server; takes `key_type`, `options` and `address` of `Sshd`."""
     started: list[Sshd] = []
 
-    def start(key_type: str = "ed25519", options: dict[str, str] | None = None) -> Sshd:
+    def start(
+        key_type: str = "ed25519", options: dict[str, str] | None = None, address: str = "127.0.0.1"
+    ) -> Sshd:
         directory = tmp_path / f"sshd{len(started)}"
         directory.mkdir(mode=0o700)
-        server = Sshd(directory, ssh_account, key_type, options)
+        server = Sshd(directory, ssh_account, key_type, options, address)
         started.append(server)
         server.start()
         return server

@@ -24,8 +24,14 @@ def format_date(epoch_s: int | None) -> str | None:
 
 @lru_cache(maxsize=512)
 def _like_pattern(pattern: str) -> re.Pattern[str]:
-    parts = (".*" if c == "%" else "." if c == "_" else re.escape(c) for c in pattern)
-    return re.compile("".join(parts), re.IGNORECASE | re.DOTALL)
+    """Return a pattern as a regular expression that takes what is between two `%` where it comes first.
+
+    The groups are atomic: trying all other places would take for ever on `%a%a%a%a%a%a%b`.
+    """
+    first, *others = ("".join("." if c == "_" else re.escape(c) for c in run) for run in pattern.split("%"))
+    if others:
+        first += "".join(f"(?>.*?{run})" for run in others[:-1] if run) + ".*" + others[-1]
+    return re.compile(first, re.IGNORECASE | re.DOTALL)
 
 
 def like(pattern: str | None, value: object) -> int | None:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     case,
     exists,
     func,
+    literal,
     literal_column,
     not_,
     select,
@@ -117,7 +118,7 @@ def _compare(field: Field, column: Any, condition: Condition) -> ColumnElement[b
     if operator in (Operator.IN, Operator.NOT_IN):
         values = [_value(field, part, condition) for part in condition.value.split(",")]
         return column.in_(values) if operator is Operator.IN else column.not_in(values)  # type: ignore[no-any-return]
-    value = _value(field, condition.value, condition)
+    value = literal(_value(field, condition.value, condition), field.column.type)
     return _COMPARE[operator](column, value)  # type: ignore[no-any-return]
 
 

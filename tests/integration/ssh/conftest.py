@@ -5,9 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from mn.fleet.ssh import SshPool, SshTarget
-from tests.sshd import Sshd, ssh_account, sshd, start_sshd
-
-__all__ = ["ssh_account", "sshd", "start_sshd"]
+from tests.sshd import Sshd
 
 
 @pytest.fixture
