@@ -33,7 +33,7 @@ check: $(VENV) ## lint, formatting, types, who may import whom, unit tests
 	$(BIN)/python -m pytest tests/unit
 
 bench: $(BENCH) ## measure against peers and print the tables
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench all
 
 bare: ## prove that `make run` and `make test` work on a machine with python3 and make only (root)
 	@$(PYTHON) scripts/bare

@@ -9,6 +9,7 @@ import operator as operators
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from functools import cache, reduce
 from typing import Any
 
 from sqlalchemy import (
@@ -17,7 +18,9 @@ from sqlalchemy import (
     Connection,
     Integer,
     Select,
+    String,
     and_,
+    bindparam,
     case,
     exists,
     func,
@@ -48,19 +51,21 @@ def run_query(connection: Connection, resource: Resource, query: Query) -> str:
 
 def load_one(connection: Connection, resource: Resource, uuid: str) -> str | None:
     """Return the inventory of one resource as JSON, None when it does not exist."""
-    table = resource.table
-    row: str | None = connection.execute(
-        select(_row_json(resource.fields.values(), table)).where(table.c.uuid == uuid)
-    ).scalar_one_or_none()
+    row: str | None = connection.execute(_plan_one(resource), {"uuid": uuid}).scalar_one_or_none()
     return row
+
+
+@cache
+def _plan_one(resource: Resource) -> Select[Any]:
+    return select(_whole_row(resource)).where(resource.table.c.uuid == bindparam("uuid"))
 
 
 def plan_rows(resource: Resource, query: Query) -> Select[Any]:
     """Return the SELECT of one value: the rows' JSON objects, joined by commas."""
     table = resource.table
-    names = dict.fromkeys(query.fields)
-    chosen = [_field(resource, name, "fields") for name in names] or list(resource.fields.values())
-    rows = select(_row_json(chosen, table).label("row")).where(_where(resource, query))
+    chosen = [_field(resource, name, "fields") for name in dict.fromkeys(query.fields)]
+    row = _row_json(chosen, table) if chosen else _whole_row(resource)
+    rows = select(row.label("row")).where(_where(resource, query))
     if query.group_by:
         rows = rows.where(table.c.uuid.in_(_group(resource, query)))
     rows = rows.order_by(*_order(resource, query)).limit(min(query.limit, MAX_NUMBER)).offset(query.start)
@@ -185,26 +190,51 @@ def _group(resource: Resource, query: Query) -> Select[Any]:
     return select(func.min(resource.table.c.uuid)).where(_where(resource, query)).group_by(column)
 
 
+@cache
+def _whole_row(resource: Resource) -> ColumnElement[str]:
+    """Return the JSON object of all fields; making it takes longer than running it on a row does."""
+    return _row_json(resource.fields.values(), resource.table)
+
+
 def _row_json(fields: Iterable[Field], table: FromClause) -> ColumnElement[str]:
-    """Return an expression that makes a JSON object of a row and leaves nulls out."""
-    pairs: list[Any] = []
-    nullable = False
+    """Return an expression that makes a JSON object of a row and leaves nulls out.
+
+    What is never null makes an object whose brace is cut off again, the rest follows where it is not null.
+    json_patch would do the same for all fields at once, in half again the time, but would leave out nulls
+    inside documents as well.
+    """
+    always: list[Any] = []
+    sometimes: list[ColumnElement[str]] = []
     for field in fields:
         column = table.c[field.column.name]
-        nullable = nullable or bool(field.column.nullable)
-        pairs += [literal_column(f"'{field.name}'"), _json_value(field, column)]
-    built = func.json_object(*pairs)
-    return func.json_patch(literal_column("'{}'"), built) if nullable else built
+        if isinstance(field.column.type, Document):
+            # A document may be JSON's null, and its brace must not be cut off.
+            known = func.nullif(func.json(column), literal_column("'null'"), type_=String)
+            sometimes.append(func.coalesce(_text(f',"{field.name}":') + known, _text("")))
+        elif field.column.nullable:
+            known = func.json_quote(_json_value(field, column), type_=String)
+            sometimes.append(case((column.is_(None), _text("")), else_=_text(f',"{field.name}":') + known))
+        else:
+            always += [_text(field.name), _json_value(field, column)]
+    if not always:
+        return _text("{") + func.substr(reduce(operators.add, sometimes), 2, type_=String) + _text("}")
+    built = func.json_object(*always, type_=String)
+    if not sometimes:
+        return built
+    return reduce(operators.add, sometimes, func.rtrim(built, _text("}"), type_=String)) + _text("}")
+
+
+def _text(constant: str) -> ColumnElement[str]:
+    """Return a constant of this program as SQL; it has no quote in it."""
+    return literal_column(f"'{constant}'", String)
 
 
 def _json_value(field: Field, column: Any) -> Any:
     match field.column.type:
         case Instant():
             return func.api_date(column)
-        case Document():
-            return func.json(column)
         case Boolean():
-            return func.json(case((column.is_(None), None), (column, "true"), else_="false"))
+            return func.json(case((column, "true"), else_="false"))
     return column
 
 

@@ -42,9 +42,9 @@ class Relation:
     remote: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Resource:
-    """A queryable resource. Private columns are neither shown nor filtered by."""
+    """A queryable resource, equal to itself only. Private columns are neither shown nor filtered by."""
 
     name: str
     table: Table

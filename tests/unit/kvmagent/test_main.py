@@ -113,3 +113,17 @@ def test_looking_at_devices_imports_nothing_heavy(recorded) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
     )
     assert "heavy: []" in done.stdout
+
+
+def test_the_command_starts_without_what_only_takes_time_to_import(recorded) -> None:
+    argv = [sys.executable, "-X", "importtime", "-m", "kvmagent", "inventory", "--only", "pci,usb"]
+    done = subprocess.run(
+        [*argv, "--root", str(recorded("virtio-guest"))],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=REPOSITORY,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "kvmagent.machine.pci" in imported
+    assert imported & {"inspect", "tokenize", "shutil", "pathlib"} == set()

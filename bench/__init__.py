@@ -1,0 +1,1 @@
+"""Measurements of Hardpoint beside its peers: `python -m bench` lists them, each prints one table."""
