@@ -19,7 +19,7 @@ from mn.db.engine import Database
 from mn.db.migrations import upgrade
 from mn.db.schema import metadata, new_uuid
 from mn.db.vault import Vault
-from mn.facilities.accounts import DEFAULT_PASSWORD_NOTICE, ensure_admin
+from mn.facilities.accounts.tables import DEFAULT_PASSWORD_NOTICE, ensure_admin
 from mn.facilities.hosts.stock import StockObserver
 from mn.facilities.hosts.tables import load_deployed
 from mn.fleet.ca import CertificateAuthority

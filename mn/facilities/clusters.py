@@ -7,18 +7,21 @@ from typing import Literal
 from sqlalchemy import Column, Connection, ForeignKey, String, Table
 
 from mn.db.schema import date_columns, metadata, named_columns, uuid_column
-from mn.facilities.common import add, find, inventory, refuse_tags
+from mn.facilities.cascade import change_state_tree, child_of, delete_tree
+from mn.facilities.common import DeletionMode, add, change, find, inventory
+from mn.facilities.states import check_event, state_after
+from mn.facilities.tags.rules import check_count, check_size, register
 from mn.facilities.zones import ZONE
 from mn.query.resource import Relation, Resource
-from mn.rest.operation import Create, Query, Reply
+from mn.rest.operation import Action, Create, Delete, Query, Reply
 from mn.rest.services import Job
-from mn.rest.types import Description, Name, Ref
+from mn.rest.types import Description, Name, Ref, StateEvent, Uuid
 
 cluster_table = Table(
     "cluster",
     metadata,
     *named_columns("cluster"),
-    Column("state", String(32), nullable=False, comment="Enabled or Disabled"),
+    Column("state", String(32), nullable=False, index=True, comment="Enabled or Disabled"),
     Column("hypervisor_type", String(32), nullable=False, index=True, comment="KVM or Simulator"),
     Column("type", String(32), nullable=False, comment="zstack"),
     uuid_column("zone_uuid", ForeignKey("zone.uuid"), nullable=False, index=True, comment="UUID of its zone"),
@@ -27,6 +30,10 @@ cluster_table = Table(
 
 CLUSTER = Resource("Cluster", cluster_table, {"zone": Relation(lambda: ZONE, "zoneUuid", "uuid")})
 ZONE.relations["cluster"] = Relation(lambda: CLUSTER, "uuid", "zoneUuid")
+child_of(ZONE, CLUSTER, "zone_uuid")
+
+register("Cluster", "host::reservedCpu::{capacity}", "CPUs kept from VMs on each host", check_count)
+register("Cluster", "host::reservedMemory::{capacity}", "memory kept from VMs on each host", check_size)
 
 
 class CreateCluster(Create, path="/clusters", reply=CLUSTER):
@@ -40,14 +47,66 @@ class CreateCluster(Create, path="/clusters", reply=CLUSTER):
 
     async def run(self, job: Job) -> Reply:
         """Insert the row."""
-        refuse_tags(self)
         uuid = self.resource_uuid or job.uuid_for("cluster")
         await job.transact(insert_cluster, uuid, self)
         return await inventory(job.services, CLUSTER, uuid)
 
 
+class DeleteCluster(Delete, path="/clusters/{uuid}"):
+    """Delete a cluster with its hosts (manual 4.2.2)."""
+
+    uuid: Uuid
+    delete_mode: DeletionMode = "Permissive"
+
+    def locks(self) -> tuple[str, ...]:
+        """One change of a cluster at a time."""
+        return (f"cluster/{self.uuid}",)
+
+    async def run(self, job: Job) -> Reply:
+        """Delete what is below it, then the row."""
+        await delete_tree(job, CLUSTER, self.uuid, self.delete_mode)
+        return {}
+
+
 class QueryCluster(Query, path=("/clusters", "/clusters/{uuid}"), reply=CLUSTER):
     """Query clusters (manual 4.2.3)."""
+
+
+class UpdateCluster(Action, path="/clusters/{uuid}/actions", reply=CLUSTER):
+    """Change a cluster's name or description (manual 4.2.4)."""
+
+    uuid: Ref
+    name: Name | None = None
+    description: Description | None = None
+
+    def locks(self) -> tuple[str, ...]:
+        """One change of a cluster at a time."""
+        return (f"cluster/{self.uuid}",)
+
+    async def run(self, job: Job) -> Reply:
+        """Write the row."""
+        await job.transact(update_cluster, self)
+        return await inventory(job.services, CLUSTER, self.uuid)
+
+
+class ChangeClusterState(Action, path="/clusters/{uuid}/actions", reply=CLUSTER):
+    """Enable or disable a cluster with its hosts (manual 4.2.5)."""
+
+    uuid: Ref
+    state_event: StateEvent
+
+    def check(self) -> None:
+        """Clusters can be enabled and disabled only."""
+        check_event(self.state_event, "enable", "disable")
+
+    def locks(self) -> tuple[str, ...]:
+        """One change of a cluster at a time."""
+        return (f"cluster/{self.uuid}",)
+
+    async def run(self, job: Job) -> Reply:
+        """Write the rows of the cluster and of its hosts."""
+        await job.transact(change_cluster_state, self.uuid, state_after(self.state_event))
+        return await inventory(job.services, CLUSTER, self.uuid)
 
 
 def insert_cluster(connection: Connection, uuid: str, wanted: CreateCluster) -> None:
@@ -62,4 +121,18 @@ def insert_cluster(connection: Connection, uuid: str, wanted: CreateCluster) -> 
         "type": wanted.type,
         "zone_uuid": wanted.zone_uuid,
     }
-    add(connection, CLUSTER, values)
+    add(connection, CLUSTER, values, wanted)
+
+
+def update_cluster(connection: Connection, wanted: UpdateCluster) -> None:
+    """Write what is given. Raises HardpointError (SYS.1003) when there is no such cluster."""
+    change(connection, CLUSTER, wanted.uuid, {"name": wanted.name, "description": wanted.description})
+
+
+def change_cluster_state(connection: Connection, uuid: str, state: str) -> None:
+    """Write a cluster's state and its hosts'.
+
+    Raises HardpointError (SYS.1003) when there is no such cluster.
+    """
+    find(connection, CLUSTER, uuid)
+    change_state_tree(connection, CLUSTER, [uuid], state)

@@ -62,7 +62,8 @@ def match(known: Sequence[Known], seen: Sequence[Seen], kinds: Sequence[str]) ->
 
     Two that share evidence of one kind are the same device unless stronger evidence, which both have,
     differs. Where
-    several share it, those at the same address go together first, then in the order of their addresses.
+    several share it, those at the same address go together first, then in the order of their addresses
+    (rows that are nowhere: of their uuids), so the order of the arguments does not matter.
     """
     matches = Matches()
     known_left, seen_left = list(known), list(seen)
@@ -81,7 +82,7 @@ def match(known: Sequence[Known], seen: Sequence[Seen], kinds: Sequence[str]) ->
 def _counterpart(
     seen: Seen, rows: list[Known], kind: str, stronger: Sequence[str], *, same_address: bool
 ) -> Known | None:
-    for row in sorted(rows, key=lambda r: (r.address is None, r.address or "")):
+    for row in sorted(rows, key=lambda r: (r.address is None, r.address or "", r.uuid)):
         if same_address and row.address != seen.address:
             continue
         if _agree(row, seen, kind) and not any(_agree(row, seen, k) is False for k in stronger):
@@ -98,9 +99,9 @@ def _agree(row: Known, seen: Seen, kind: str) -> bool | None:
 
 def device_uuid(host_uuid: str, seen: Seen, taken: set[str]) -> str:
     """Return the uuid of a new row: the same for the same device on the same host, should its row
-    have been deleted.
+    have been deleted. The strongest evidence decides, so a USB stick may come back in another port.
     """
-    base = f"{host_uuid}/{seen.identity or seen.address}"
+    base = f"{host_uuid}/{seen.identity[:1] or seen.address}"
     attempt = 0
     while (uuid := uuid_from(hashlib.sha256(f"{base}/{attempt}".encode()).digest())) in taken:
         attempt += 1

@@ -51,7 +51,13 @@ def run_query(connection: Connection, resource: Resource, query: Query) -> str:
 
 def load_one(connection: Connection, resource: Resource, uuid: str) -> str | None:
     """Return the inventory of one resource as JSON, None when it does not exist."""
+<<<<<<< HEAD
     row: str | None = connection.execute(_plan_one(resource), {"uuid": uuid}).scalar_one_or_none()
+=======
+    table = resource.table
+    query = select(_row_json(resource.fields.values(), table)).where(table.c.uuid == uuid, _belongs(resource))
+    row: str | None = connection.execute(query).scalar_one_or_none()
+>>>>>>> main
     return row
 
 
@@ -82,9 +88,13 @@ def plan_count(resource: Resource, query: Query) -> Select[Any]:
 
 
 def _where(resource: Resource, query: Query) -> ColumnElement[bool]:
-    if not query.conditions:
-        return true()
-    return and_(*(_condition(resource, resource.table, c, c.hops) for c in query.conditions))
+    conditions = (_condition(resource, resource.table, c, c.hops) for c in query.conditions)
+    return and_(_belongs(resource), *conditions)
+
+
+def _belongs(resource: Resource) -> ColumnElement[bool]:
+    only = resource.only or {}
+    return and_(true(), *(resource.table.c[name] == value for name, value in only.items()))
 
 
 def _condition(

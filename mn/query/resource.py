@@ -44,14 +44,29 @@ class Relation:
 
 @dataclass(frozen=True, eq=False)
 class Resource:
-    """A queryable resource, equal to itself only. Private columns are neither shown nor filtered by."""
+    """A queryable resource, equal to itself only. Private columns are neither shown nor filtered by.
+
+    `only` are values that a row's columns must have to belong to it, when it is not the whole table.
+    """
 
     name: str
     table: Table
     relations: dict[str, Relation] = field(default_factory=dict)
+    only: dict[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        _known[self.name] = self
 
     @cached_property
     def fields(self) -> dict[str, Field]:
         """Return the public fields by API name, in the order of the table's columns."""
         public = (c for c in self.table.columns if not c.info.get("private"))
         return {camel(c.name): Field(camel(c.name), c) for c in public}
+
+
+_known: dict[str, Resource] = {}
+
+
+def known_resources() -> dict[str, Resource]:
+    """Return all resources by name."""
+    return _known

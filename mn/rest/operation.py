@@ -121,6 +121,10 @@ class Operation(msgspec.Struct, metaclass=_OperationMeta, kw_only=True):
     system_tags: Tags = msgspec.field(default_factory=list)
     user_tags: Tags = msgspec.field(default_factory=list)
 
+    def permits(self, account_uuid: str) -> bool:
+        """Say whether an account that is no administrator's may do this: none unless a subclass says so."""
+        return False
+
     def check(self) -> None:
         """Refuse what the parameters alone show to be wrong (HardpointError SYS.1007), beyond their types."""
 

@@ -12,7 +12,7 @@ import msgspec
 
 from agentkit.errors import Blame, HardpointError
 from mn.rest.operation import Operation
-from mn.rest.types import HostAddress, Secret, decoder_hook
+from mn.rest.types import HostAddress, Secret, StateEvent, decoder_hook
 
 
 def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) -> Operation:
@@ -34,7 +34,7 @@ def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) 
         try:
             value = _prepare(given[name], field.type, lax=lax)
             values[field.name] = msgspec.convert(value, field.type, strict=not lax, dec_hook=decoder_hook)
-        except (msgspec.ValidationError, ValueError):
+        except (msgspec.ValidationError, ValueError, LookupError):
             shown = "*****" if Secret in _alternatives(field.type) else _shown(given[name])
             faults.append(f"'{name}' is {shown}: give {_describe(field.type)}")
     if faults:
@@ -100,7 +100,7 @@ def _describe(kind: Any) -> str:
             if isinstance(meta, msgspec.Meta) and meta.description:
                 return meta.description
     first = _alternatives(kind)[0]
-    if first in (HostAddress, Secret):
+    if first in (HostAddress, Secret, StateEvent):
         return str(first.description)
     if get_origin(first) is typing.Literal:
         return "one of " + ", ".join(str(a) for a in get_args(first))

@@ -99,6 +99,8 @@ class RestServer:
         target = await self._target(request, match)
         session = await self._session(request) if target.operation.spec.needs_session else None
         if target.operation.kind is Kind.QUERY:
+            if session and not session.admin:
+                raise _not_permitted(target.operation)
             return await self._query(request, target)
         try:
             operation = bind(
@@ -106,6 +108,8 @@ class RestServer:
             )
         except HardpointError as error:
             raise BadStatus(400, error) from error
+        if session and not session.admin and not operation.permits(session.account_uuid):
+            raise _not_permitted(target.operation)
         if isinstance(operation, JobOperation):
             return await self._submit(request, prefix, operation)
         call = Call(
@@ -307,6 +311,16 @@ def _internal(request: web.Request) -> HardpointError:
         "Internal error",
         f"an unexpected error at {request.method} {request.path}",
         remedy="see the log of the management node, and report it",
+    )
+
+
+def _not_permitted(operation: type[Operation]) -> HardpointError:
+    return HardpointError(
+        "ID.1002",
+        "Permission denied",
+        f"{operation.__name__} is for administrators",
+        remedy="log in with an account of the type SystemAdmin",
+        blame=Blame.CALLER,
     )
 
 

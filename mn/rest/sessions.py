@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqlalchemy import Column, Connection, String, Table, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    String,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from agentkit.errors import Blame, HardpointError
 from mn.db.engine import Database
@@ -24,6 +36,7 @@ session_table = Table(
     metadata,
     private("digest", String(64), primary_key=True),
     uuid_column("account_uuid", nullable=False, index=True),
+    Column("admin", Boolean, nullable=False),
     Column("expire_date", Instant, nullable=False, index=True),
     Column("create_date", Instant, nullable=False),
 )
@@ -35,6 +48,7 @@ class Session:
 
     uuid: str
     account_uuid: str
+    admin: bool
     create_date: int
     expire_date: int
 
@@ -46,10 +60,10 @@ class Sessions:
         self._db = db
         self._cache: dict[str, Session] = {}
 
-    async def open(self, account_uuid: str) -> Session:
+    async def open(self, account_uuid: str, *, admin: bool) -> Session:
         """Return a new session. Raises HardpointError (ID.1006) when the account has too many."""
         now = now_s()
-        session = Session(new_uuid(), account_uuid, now, now + SESSION_TIMEOUT_S)
+        session = Session(new_uuid(), account_uuid, admin, now, now + SESSION_TIMEOUT_S)
         await self._db.write(_insert, session)
         self._cache[session.uuid] = session
         return session
@@ -69,7 +83,7 @@ class Sessions:
             )
         end = now + SESSION_TIMEOUT_S
         if slide and end - session.expire_date >= SLIDE_GRANULARITY_S:
-            session = Session(uuid, session.account_uuid, session.create_date, end)
+            session = replace(session, expire_date=end)
             await self._db.write(_slide, uuid, end)
         self._cache[uuid] = session
         return session
@@ -115,6 +129,7 @@ def _insert(connection: Connection, session: Session) -> None:
     row = {
         "digest": _digest(session.uuid),
         "account_uuid": session.account_uuid,
+        "admin": session.admin,
         "expire_date": session.expire_date,
         "create_date": session.create_date,
     }
@@ -124,7 +139,7 @@ def _insert(connection: Connection, session: Session) -> None:
 def _load(connection: Connection, uuid: str) -> Session | None:
     query = select(session_table).where(session_table.c.digest == _digest(uuid))
     row = connection.execute(query).first()
-    return Session(uuid, row.account_uuid, row.create_date, row.expire_date) if row else None
+    return Session(uuid, row.account_uuid, row.admin, row.create_date, row.expire_date) if row else None
 
 
 def _slide(connection: Connection, uuid: str, end: int) -> None:

@@ -22,6 +22,7 @@ Description = Annotated[
 Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
 Port = Annotated[int, Meta(ge=1, le=65535, description="a whole number from 1 to 65535")]
 Ref = Annotated[str, Meta(min_length=1, max_length=64, description="the uuid of a resource")]
+Uuid = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="a uuid of 32 lower-case hex digits")]
 ResourceUuid = Annotated[
     str,
     Meta(
@@ -70,6 +71,29 @@ class HostAddress(_Word):
             return cls(text.rstrip(".").lower())
 
 
+class StateEvent(_Word):
+    """What is to become of a state: `enable`, `disable`..., or the state's own name in any case."""
+
+    __slots__ = ()
+    description = "a state event such as enable or disable"
+
+    @classmethod
+    def parse(cls, text: str) -> StateEvent:
+        """Return the event. Raises ValueError when it is none."""
+        return cls(_STATE_EVENTS[text.lower()])
+
+
+_STATE_EVENTS = {
+    "enable": "enable",
+    "enabled": "enable",
+    "disable": "disable",
+    "disabled": "disable",
+    "maintain": "maintain",
+    "maintenance": "maintain",
+    "deleting": "deleting",
+}
+
+
 class Secret(_Word):
     """A text that is never shown: its repr is stars, and it goes into the journal sealed."""
 
@@ -88,6 +112,8 @@ def decoder_hook(kind: type, value: object) -> object:
         raise ValueError(value)  # noqa: TRY004 - msgspec reports ValueError as a validation error
     if kind is HostAddress:
         return HostAddress.parse(value)
+    if kind is StateEvent:
+        return StateEvent.parse(value)
     if kind is Secret:
         if not value:
             raise ValueError(value)
@@ -126,6 +152,6 @@ class RequestCodec:
 
 
 def _plain_hook(value: object) -> object:
-    if isinstance(value, HostAddress | Secret):
+    if isinstance(value, _Word):
         return value.text
     raise NotImplementedError(type(value))

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, delete, select
 from agentkit.errors import Blame, HardpointError
 from kvmagent.protocol import Connect, ConnectReply, Inventory, Release
 from mn.facilities.clusters import CLUSTER
-from mn.facilities.common import add, find, inventory, refuse_tags
+from mn.facilities.common import add, find, inventory
 from mn.facilities.hosts.stock import save_inventory
 from mn.facilities.hosts.tables import HOST, SEALED_FOR, change_host, host_table, save_endpoint
 from mn.fleet.client import Endpoint
@@ -36,7 +36,6 @@ class AddKVMHost(Create, path="/hosts/kvm", reply=HOST, timeout_s=TIMEOUT_S):
 
     async def run(self, job: Job) -> Reply:
         """Do it, undo it."""
-        refuse_tags(self)
         services = job.services
         uuid = self.resource_uuid or job.uuid_for("host")
         target = Target(uuid, self.management_ip.text)
@@ -98,7 +97,7 @@ def insert_host(connection: Connection, uuid: str, wanted: AddKVMHost, sealed: s
         "password": sealed,
         "ssh_port": wanted.ssh_port,
     }
-    add(connection, HOST, values)
+    add(connection, HOST, values, wanted)
 
 
 def remove_host(connection: Connection, uuid: str, wanted: AddKVMHost, _sealed: str) -> None:
@@ -126,7 +125,11 @@ async def release_host(services: Services, endpoint: Endpoint, task_uuid: str) -
 def save_host(
     connection: Connection, endpoint: Endpoint, taken: Inventory, cpu_over_provisioning: float
 ) -> None:
-    """Write what the new host shows: it is Connected."""
+    """Write what the new host shows: it is Connected.
+
+    Raises HardpointError (SYS.1003) when the host was deleted meanwhile.
+    """
+    find(connection, HOST, endpoint.host_uuid)
     save_endpoint(connection, endpoint.host_uuid, endpoint)
     save_inventory(connection, endpoint.host_uuid, taken, cpu_over_provisioning)
     change_host(connection, endpoint.host_uuid, status="Connected")

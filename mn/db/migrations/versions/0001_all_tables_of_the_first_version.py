@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -69,6 +70,7 @@ def upgrade() -> None:
         "session",
         sa.Column("digest", sa.String(length=64), nullable=False),
         sa.Column("account_uuid", sa.String(length=32), nullable=False),
+        sa.Column("admin", sa.Boolean(), nullable=False),
         sa.Column("expire_date", sa.BigInteger(), nullable=False),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("digest", name=op.f("pk_session")),
@@ -104,6 +106,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("uuid", name=op.f("pk_zone")),
     )
     op.create_index("ix_zone_name", "zone", ["name"], unique=False)
+    op.create_index("ix_zone_state", "zone", ["state"], unique=False)
 
     op.create_table(
         "cluster",
@@ -121,6 +124,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_cluster_hypervisor_type", "cluster", ["hypervisor_type"], unique=False)
     op.create_index("ix_cluster_name", "cluster", ["name"], unique=False)
+    op.create_index("ix_cluster_state", "cluster", ["state"], unique=False)
     op.create_index("ix_cluster_zone_uuid", "cluster", ["zone_uuid"], unique=False)
 
     op.create_table(

@@ -1,0 +1,1 @@
+"""Accounts and their sessions (manual 3.7)."""

@@ -1,0 +1,1 @@
+"""System and user tags of resources."""
