@@ -1,7 +1,8 @@
-"""`kvmagent inventory` beside lspci and lsusb, and what reading a machine takes without starting a process."""
+"""`kvmagent inventory` beside lspci and lsusb, and what reading a machine takes by itself."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import shutil
@@ -49,7 +50,7 @@ def table(rounds: int = 25, readings: int = 25) -> Table:
     for contender in contenders:
         _run(contender)
     for _, contender in itertools.product(range(rounds), contenders):
-        times[contender.name].append(_timed_ms(lambda contender=contender: _run(contender)))
+        times[contender.name].append(_timed_ms(functools.partial(_run, contender)))
     result = Table("the inventory of a machine", HEADS)
     peer = median(times.get(PEER, ()))
     result.rows = [_row(name, found, peer) for name, found in times.items()]

@@ -212,7 +212,10 @@ def _locks(uuid: str, resources: Sequence[str]) -> list[tuple[str, dict[str, Any
 
 def read_job(connection: Connection, uuid: str) -> Row[Any] | None:
     """Return the row of a job, None when there is none (or no more)."""
-    return connection.execute(select(job_table).where(job_table.c.uuid == uuid)).first()
+    return connection.execute(_READ_JOB, {"uuid": uuid}).first()
+
+
+_READ_JOB = select(job_table).where(job_table.c.uuid == bindparam("uuid"))
 
 
 def read_unfinished(connection: Connection) -> Sequence[Row[Any]]:

@@ -6,6 +6,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
@@ -25,7 +26,7 @@ def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) 
     """
     values: dict[str, Any] = {}
     faults: list[str] = []
-    for field in msgspec.structs.fields(operation):
+    for field in fields_of(operation):
         name = field.encode_name
         if given.get(name) is None:
             if field.required:
@@ -40,6 +41,12 @@ def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) 
     if faults:
         raise bad_request(f"{operation.__name__}: parameter {', parameter '.join(faults)}", "")
     return operation(**values)
+
+
+@cache
+def fields_of(operation: type[Operation]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Return an operation's parameters; msgspec evaluates all annotations anew when it is asked."""
+    return msgspec.structs.fields(operation)
 
 
 def bad_request(details: str, remedy: str) -> HardpointError:

@@ -21,7 +21,7 @@ from mn.query.parse import Query as ParsedQuery
 from mn.query.plan import load_one, run_query
 from mn.rest.envelope import error_code, error_reply, raw_reply, reply
 from mn.rest.operation import JobOperation, Kind, Operation, SyncOperation, registry
-from mn.rest.parameters import bad_request, bind, query_values, whole_numbers
+from mn.rest.parameters import bad_request, bind, fields_of, query_values, whole_numbers
 from mn.rest.router import Match, Router
 from mn.rest.services import Call, Services
 from mn.rest.sessions import Session
@@ -132,7 +132,7 @@ class RestServer:
                     return _Target(operation, values, _unwrap(body, wrapper))
         known = [op.spec.wrappers[0] for op, _ in entries]
         operation, values = entries[0]
-        if operation.kind is Kind.CREATE and not any(f.required for f in msgspec.structs.fields(operation)):
+        if operation.kind is Kind.CREATE and not any(f.required for f in fields_of(operation)):
             return _Target(operation, values, _unwrap({**body, "params": {}}, "params"))
         raise BadStatus(
             400,

@@ -1,0 +1,109 @@
+"""Every measurement runs, with counts so small that its figures mean nothing; timing decides no test."""
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(REPOSITORY))
+
+
+def names(table) -> list[str]:
+    return [row[0] for row in table.rows]
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, commands: tuple[str, ...]) -> None:
+    which = shutil.which
+    monkeypatch.setattr(shutil, "which", lambda name: None if name in commands else which(name))
+
+
+def test_the_measurements_are_listed() -> None:
+    argv = [sys.executable, "-m", "bench"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=REPOSITORY)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        "jobs",
+        "reads",
+        "agent",
+        "inventory",
+        "all",
+    ]
+
+
+def test_an_unknown_measurement_is_refused_with_a_choice() -> None:
+    argv = [sys.executable, "-m", "bench", "cakes"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPOSITORY)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "bench: there is no 'cakes'; choose from jobs, reads, agent, inventory, all\n"
+
+
+@pytest.mark.parametrize("forbidden", [(), ("dbos",)])
+def test_jobs(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
+    from bench import jobs
+
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name in forbidden else find_spec(name, *rest)
+    )
+    has_dbos = importlib.util.find_spec("dbos") is not None
+    table = jobs.table(rounds=1, seconds=0.05, at_once=(2,))
+    expected = [jobs.HARDPOINT, jobs.EACH, jobs.GROUP, jobs.DBOS, jobs.DBOS_WAL, jobs.HTTP]
+    assert names(table) == [name for name in expected if has_dbos or "DBOS" not in name]
+    assert any("not installed" in note for note in table.notes) is not has_dbos
+    assert table.text().startswith("## jobs of three empty steps")
+
+
+@pytest.mark.parametrize("forbidden", [(), ("wrk",)])
+def test_reads(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
+    from bench import reads
+
+    forbid(monkeypatch, forbidden)
+    has_wrk = shutil.which("wrk") is not None
+    table = reads.table(rounds=1, seconds=1 if has_wrk else 0.1, rows=60, per_host=20)
+    assert [row[:2] for row in table.rows] == [
+        ["one inventory", "mn"],
+        ["one inventory", "aiohttp"],
+        ["20 of 60", "mn"],
+        ["20 of 60", "aiohttp"],
+    ]
+    assert any(("wrk -t1" if has_wrk else "asyncio client") in note for note in table.notes)
+
+
+def test_agent() -> None:
+    from bench import agent
+
+    assert names(agent.table(rounds=1, readings=1)) == ["kvmagent", "empty aiohttp"]
+
+
+@pytest.mark.parametrize("forbidden", [(), ("lspci",)])
+def test_inventory(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
+    from bench import inventory
+
+    forbid(monkeypatch, forbidden)
+    has_tools = all(shutil.which(tool) for tool in inventory.TOOLS)
+    table = inventory.table(rounds=1, readings=1)
+    assert (inventory.PEER in names(table)) is has_tools
+    assert any("left out" in note for note in table.notes) is not has_tools
+    assert "in process: virtio-guest" in names(table)
+
+
+def test_the_report_of_wrk_is_understood() -> None:
+    from bench.load import Load, parse_wrk
+
+    text = """  Latency Distribution
+     50%    8.45ms
+     75%   10.00ms
+     99%    1.02s
+  1234 requests in 2.00s, 1.5MB read
+Requests/sec:    616.91
+"""
+    assert parse_wrk(text) == Load(1234, 616.91, 8.45, 1020.0)
+    with pytest.raises(RuntimeError):
+        parse_wrk(text + "  Non-2xx or 3xx responses: 3\n")
