@@ -12,6 +12,7 @@ from mn.db.schema import (
     NAME_LENGTH,
     Document,
     date_columns,
+    identity_columns,
     metadata,
     now_s,
     private,
@@ -25,7 +26,7 @@ from mn.rest.operation import Query
 pci_table = Table(
     "pci_device",
     metadata,
-    uuid_column(primary_key=True, comment="UUID of the device"),
+    *identity_columns("device"),
     Column(
         "name", String(NAME_LENGTH), nullable=False, index=True, comment="name, at first vendor and product"
     ),

@@ -12,6 +12,7 @@ from mn.db.schema import (
     NAME_LENGTH,
     Document,
     date_columns,
+    identity_columns,
     metadata,
     private,
     uuid_column,
@@ -24,7 +25,7 @@ from mn.rest.operation import Query
 usb_table = Table(
     "usb_device",
     metadata,
-    uuid_column(primary_key=True, comment="UUID of the device"),
+    *identity_columns("device"),
     Column(
         "name", String(NAME_LENGTH), nullable=False, index=True, comment="name, at first product or vendor"
     ),

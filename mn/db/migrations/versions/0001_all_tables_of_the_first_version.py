@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -16,6 +15,9 @@ def upgrade() -> None:
     """Change the schema."""
     op.create_table(
         "account",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=2048), nullable=True),
@@ -24,8 +26,10 @@ def upgrade() -> None:
         sa.Column("password_hash", sa.String(length=128), nullable=False),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.Column("last_op_date", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_account")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_account")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_account_uuid")),
     )
+    op.create_index("ix_account_create_date", "account", ["create_date"], unique=False)
     op.create_index("ix_account_name", "account", ["name"], unique=False)
 
     op.create_table(
@@ -46,7 +50,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "job",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("operation", sa.String(length=255), nullable=False),
         sa.Column("request", sa.Text(), nullable=False),
@@ -63,7 +69,12 @@ def upgrade() -> None:
     )
     op.create_index("ix_job_finish_date", "job", ["finish_date"], unique=False)
     op.create_index(
-        "ix_job_unfinished", "job", ["seq"], unique=False, sqlite_where=sa.text("finish_date IS NULL")
+        "ix_job_unfinished",
+        "job",
+        ["seq"],
+        unique=False,
+        sqlite_where=sa.text("finish_date IS NULL"),
+        postgresql_where=sa.text("finish_date IS NULL"),
     )
 
     op.create_table(
@@ -80,6 +91,9 @@ def upgrade() -> None:
 
     op.create_table(
         "tag",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("resource_uuid", sa.String(length=32), nullable=False),
         sa.Column("resource_type", sa.String(length=64), nullable=False),
@@ -88,14 +102,19 @@ def upgrade() -> None:
         sa.Column("inherent", sa.Boolean(), nullable=False),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.Column("last_op_date", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_tag")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_tag")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_tag_uuid")),
     )
+    op.create_index("ix_tag_create_date", "tag", ["create_date"], unique=False)
     op.create_index("ix_tag_resource_type", "tag", ["resource_type"], unique=False)
     op.create_index("ix_tag_resource_uuid", "tag", ["resource_uuid"], unique=False)
-    op.create_index("ix_tag_tag", "tag", ["tag"], unique=False)
+    op.create_index("ix_tag_tag", "tag", ["tag"], unique=False, postgresql_using="hash")
 
     op.create_table(
         "zone",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=2048), nullable=True),
@@ -103,13 +122,18 @@ def upgrade() -> None:
         sa.Column("type", sa.String(length=32), nullable=False),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.Column("last_op_date", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_zone")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_zone")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_zone_uuid")),
     )
+    op.create_index("ix_zone_create_date", "zone", ["create_date"], unique=False)
     op.create_index("ix_zone_name", "zone", ["name"], unique=False)
     op.create_index("ix_zone_state", "zone", ["state"], unique=False)
 
     op.create_table(
         "cluster",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=2048), nullable=True),
@@ -120,8 +144,10 @@ def upgrade() -> None:
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.Column("last_op_date", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["zone_uuid"], ["zone.uuid"], name=op.f("fk_cluster_zone_uuid")),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_cluster")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_cluster")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_cluster_uuid")),
     )
+    op.create_index("ix_cluster_create_date", "cluster", ["create_date"], unique=False)
     op.create_index("ix_cluster_hypervisor_type", "cluster", ["hypervisor_type"], unique=False)
     op.create_index("ix_cluster_name", "cluster", ["name"], unique=False)
     op.create_index("ix_cluster_state", "cluster", ["state"], unique=False)
@@ -153,6 +179,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "host",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=2048), nullable=True),
@@ -179,10 +208,12 @@ def upgrade() -> None:
         sa.Column("last_op_date", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["cluster_uuid"], ["cluster.uuid"], name=op.f("fk_host_cluster_uuid")),
         sa.ForeignKeyConstraint(["zone_uuid"], ["zone.uuid"], name=op.f("fk_host_zone_uuid")),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_host")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_host")),
         sa.UniqueConstraint("management_ip", name=op.f("uq_host_management_ip")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_host_uuid")),
     )
     op.create_index("ix_host_cluster_uuid", "host", ["cluster_uuid"], unique=False)
+    op.create_index("ix_host_create_date", "host", ["create_date"], unique=False)
     op.create_index("ix_host_hypervisor_type", "host", ["hypervisor_type"], unique=False)
     op.create_index("ix_host_name", "host", ["name"], unique=False)
     op.create_index("ix_host_state", "host", ["state"], unique=False)
@@ -191,6 +222,9 @@ def upgrade() -> None:
 
     op.create_table(
         "block_device",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("host_uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -214,8 +248,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["host_uuid"], ["host.uuid"], name=op.f("fk_block_device_host_uuid"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_block_device")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_block_device")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_block_device_uuid")),
     )
+    op.create_index("ix_block_device_create_date", "block_device", ["create_date"], unique=False)
     op.create_index("ix_block_device_host_uuid", "block_device", ["host_uuid"], unique=False)
     op.create_index("ix_block_device_name", "block_device", ["name"], unique=False)
     op.create_index(
@@ -227,6 +263,9 @@ def upgrade() -> None:
 
     op.create_table(
         "pci_device",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=2048), nullable=True),
@@ -254,8 +293,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["host_uuid"], ["host.uuid"], name=op.f("fk_pci_device_host_uuid"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_pci_device")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_pci_device")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_pci_device_uuid")),
     )
+    op.create_index("ix_pci_device_create_date", "pci_device", ["create_date"], unique=False)
     op.create_index("ix_pci_device_device_id", "pci_device", ["device_id"], unique=False)
     op.create_index("ix_pci_device_host_uuid", "pci_device", ["host_uuid"], unique=False)
     op.create_index("ix_pci_device_name", "pci_device", ["name"], unique=False)
@@ -268,6 +309,9 @@ def upgrade() -> None:
 
     op.create_table(
         "usb_device",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=2048), nullable=True),
@@ -289,8 +333,10 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["host_uuid"], ["host.uuid"], name=op.f("fk_usb_device_host_uuid"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_usb_device")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_usb_device")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_usb_device_uuid")),
     )
+    op.create_index("ix_usb_device_create_date", "usb_device", ["create_date"], unique=False)
     op.create_index("ix_usb_device_host_uuid", "usb_device", ["host_uuid"], unique=False)
     op.create_index("ix_usb_device_i_serial", "usb_device", ["i_serial"], unique=False)
     op.create_index("ix_usb_device_id_product", "usb_device", ["id_product"], unique=False)

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 from sqlalchemy import Boolean, Column, Connection, Integer, MetaData, String, Table, delete, insert
 
 from mn.db.functions import format_date
-from mn.db.schema import Document, Instant, uuid_column
+from mn.db.schema import Document, Instant, identity_columns, uuid_column
 from mn.query.parse import Condition, Operator, Query
 from mn.query.plan import run_query
 from mn.query.resource import Relation, Resource
 
 metadata = MetaData()
-shelf_table = Table("shelf", metadata, uuid_column(primary_key=True), Column("name", String(50)))
+shelf_table = Table("shelf", metadata, *identity_columns("shelf"), Column("name", String(50)))
 book_table = Table(
     "book",
     metadata,
-    uuid_column(primary_key=True),
+    *identity_columns("book"),
     uuid_column("shelf_uuid"),
     Column("name", String(50)),
     Column("page_count", Integer),

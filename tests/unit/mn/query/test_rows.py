@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Boolean, Column, Integer, MetaData, String, Table, insert
 
 from mn.db.engine import Database
-from mn.db.schema import Document, Instant, private, uuid_column
+from mn.db.schema import Document, Instant, identity_columns, private
 from mn.query.parse import parse_query
 from mn.query.plan import load_one, run_query
 from mn.query.resource import Resource
@@ -15,7 +15,7 @@ metadata = MetaData()
 thing_table = Table(
     "thing",
     metadata,
-    uuid_column(primary_key=True),
+    *identity_columns("thing"),
     Column("name", String(255)),
     Column("size", Integer, nullable=False),
     Column("spare_size", Integer),
