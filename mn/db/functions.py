@@ -25,7 +25,7 @@ def format_date(epoch_s: int | None) -> str | None:
 
 @cache
 def _folds() -> dict[int, int]:
-    """Return the characters that another one stands for when case does not count: Unicode's simple folding."""
+    """Return the characters that another stands for when case does not count (Unicode's simple folding)."""
     folds = {}
     for number in range(sys.maxunicode + 1):
         character = chr(number)

@@ -13,7 +13,7 @@ from mn.db.schema import Document
 from mn.query.conditions import condition_sql, field_of
 from mn.query.parse import MAX_NUMBER, Query
 from mn.query.resource import Field, Resource
-from mn.query.rows import row_json
+from mn.query.rows import row_json, sure_first
 
 
 def run_query(connection: Connection, resource: Resource, query: Query) -> str:
@@ -105,4 +105,4 @@ def _sortable(field: Field, table: FromClause) -> Any:
 @cache
 def _whole_row(resource: Resource) -> ColumnElement[str]:
     """Return the JSON object of all fields; making it takes longer than running it on a row does."""
-    return row_json(resource.fields.values(), resource.table)
+    return row_json(sure_first(resource.fields.values()), resource.table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator as operators
 from collections.abc import Iterable
 from functools import reduce
+from itertools import chain, groupby
 from typing import Any
 
 from sqlalchemy import Boolean, ColumnElement, String, case, func, literal_column
@@ -16,31 +17,48 @@ from mn.query.resource import Field
 
 
 def row_json(fields: Iterable[Field], table: FromClause) -> ColumnElement[str]:
-    """Return an expression that makes a JSON object of a row and leaves nulls out.
+    """Return an expression that makes a JSON object of a row, fields in their order, nulls left out.
 
-    What is never null makes an object whose brace is cut off again, the rest follows where it is not null.
-    json_patch would do the same for all fields at once, in half again the time, but would leave out nulls
-    inside documents as well.
+    Fields that are never null and follow each other are made at once. json_patch would do the same for all
+    fields at once, in half again the time, but would leave out nulls inside documents as well.
     """
-    always: list[Any] = []
-    sometimes: list[ColumnElement[str]] = []
-    for field in fields:
-        column = table.c[field.column.name]
-        if isinstance(field.column.type, Document):
-            # A document may be JSON's null, and its brace must not be cut off.
-            shown = _text(f',"{field.name}":') + document_text(column)
-            sometimes.append(func.coalesce(shown, _text(""), type_=String))
-        elif field.column.nullable:
-            shown = _text(f',"{field.name}":') + json_text(_json_value(field, column))
-            sometimes.append(case((column.is_(None), _text("")), else_=shown))
+    first: ColumnElement[str] | None = None
+    others: list[ColumnElement[str]] = []
+    for sure, group in groupby(fields, _is_never_null):
+        if not sure:
+            others += [_piece(field, table.c[field.column.name]) for field in group]
+            continue
+        pairs = [(_text(field.name), _json_value(field, table.c[field.column.name])) for field in group]
+        built: ColumnElement[str] = json_row(*chain.from_iterable(pairs))
+        if first is None and not others:
+            first = built
         else:
-            always += [_text(field.name), _json_value(field, column)]
-    if not always:
-        return _text("{") + func.substr(reduce(operators.add, sometimes), 2, type_=String) + _text("}")
-    built: ColumnElement[str] = json_row(*always)
-    if not sometimes:
-        return built
-    return reduce(operators.add, sometimes, func.rtrim(built, _text("}"), type_=String)) + _text("}")
+            others.append(_text(",") + func.substr(_unclosed(built), 2, type_=String))
+    if first is None:
+        return _text("{") + func.substr(reduce(operators.add, others), 2, type_=String) + _text("}")
+    return reduce(operators.add, others, _unclosed(first)) + _text("}") if others else first
+
+
+def sure_first(fields: Iterable[Field]) -> list[Field]:
+    """Return fields in the order in which they become JSON the fastest."""
+    return sorted(fields, key=lambda field: not _is_never_null(field))
+
+
+def _is_never_null(field: Field) -> bool:
+    # A document may be JSON's null, and its brace must not be cut off.
+    return not field.column.nullable and not isinstance(field.column.type, Document)
+
+
+def _unclosed(built: ColumnElement[str]) -> ColumnElement[str]:
+    return func.rtrim(built, _text("}"), type_=String)
+
+
+def _piece(field: Field, column: Any) -> ColumnElement[str]:
+    """Return `,"name":value`, nothing when it is null."""
+    name = _text(f',"{field.name}":')
+    if isinstance(field.column.type, Document):
+        return func.coalesce(name + document_text(column), _text(""), type_=String)
+    return case((column.is_(None), _text("")), else_=name + json_text(_json_value(field, column)))
 
 
 def _text(constant: str) -> ColumnElement[str]:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select, text
 from agentkit.errors import HardpointError
 from mn.db.engine import Database
 from mn.db.schema import metadata
+from mn.db.sqlite import SqliteDatabase
 from mn.rest import sessions as module
 from mn.rest.sessions import SESSION_TIMEOUT_S, SESSIONS_PER_ACCOUNT, Sessions, session_table
 
@@ -35,7 +36,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    db = Database(tmp_path / "db")
+    db = SqliteDatabase(tmp_path / "db")
     db.prepare(metadata.create_all)
     db.start()
     yield db
