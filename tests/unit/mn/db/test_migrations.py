@@ -105,7 +105,14 @@ def schema(connection: Connection) -> list[Any]:
     """Return all that the database says of its tables."""
     inspector = inspect(connection)
     names = sorted(inspector.get_table_names())
-    return [(n, str(inspector.get_columns(n)), str(inspector.get_indexes(n))) for n in names]
+    return [
+        (
+            n,
+            [(c["name"], str(c["type"]), c["nullable"]) for c in inspector.get_columns(n)],
+            sorted(str(i["name"]) for i in inspector.get_indexes(n)),
+        )
+        for n in names
+    ]
 
 
 def test_a_file_of_the_database_is_where_the_settings_say(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, select, text
@@ -10,9 +9,9 @@ from sqlalchemy import Connection, select, text
 from agentkit.errors import HardpointError
 from mn.db.engine import Database
 from mn.db.schema import metadata
-from mn.db.sqlite import SqliteDatabase
 from mn.rest import sessions as module
 from mn.rest.sessions import SESSION_TIMEOUT_S, SESSIONS_PER_ACCOUNT, Sessions, session_table
+from tests.unit.mn.conftest import OpenDatabase
 
 ADMIN, OTHER = "a" * 32, "b" * 32
 
@@ -35,8 +34,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    db = SqliteDatabase(tmp_path / "db")
+async def db(opened: OpenDatabase) -> AsyncIterator[Database]:
+    db = opened()
     db.prepare(metadata.create_all)
     db.start()
     yield db
@@ -57,7 +56,7 @@ async def is_live(sessions: Sessions, uuid: str) -> bool:
 
 
 async def test_a_session_lives_for_two_hours(sessions: Sessions, clock: Clock) -> None:
-    session = await sessions.open(ADMIN)
+    session = await sessions.open(ADMIN, admin=True)
     assert session.expire_date - session.create_date == 7200
     assert (await sessions.check(session.uuid, slide=False)).account_uuid == ADMIN
     clock.now_s += SESSION_TIMEOUT_S - 1
@@ -67,7 +66,7 @@ async def test_a_session_lives_for_two_hours(sessions: Sessions, clock: Clock) -
 
 
 async def test_each_call_moves_the_end(sessions: Sessions, clock: Clock) -> None:
-    session = await sessions.open(ADMIN)
+    session = await sessions.open(ADMIN, admin=True)
     for _ in range(5):
         clock.now_s += SESSION_TIMEOUT_S - 1
         await sessions.check(session.uuid)
@@ -76,7 +75,7 @@ async def test_each_call_moves_the_end(sessions: Sessions, clock: Clock) -> None
 
 
 async def test_looking_does_not_move_the_end(sessions: Sessions, clock: Clock) -> None:
-    session = await sessions.open(ADMIN)
+    session = await sessions.open(ADMIN, admin=True)
     clock.now_s += SESSION_TIMEOUT_S - 1
     assert await is_live(sessions, session.uuid)
     clock.now_s += 1
@@ -93,7 +92,7 @@ async def test_an_unknown_session_is_told_to_log_in(sessions: Sessions) -> None:
 async def test_a_session_survives_a_restart_with_the_end_it_had(
     sessions: Sessions, db: Database, clock: Clock
 ) -> None:
-    session = await sessions.open(ADMIN)
+    session = await sessions.open(ADMIN, admin=True)
     clock.now_s += 3600
     moved = await sessions.check(session.uuid)
     assert await Sessions(db).check(session.uuid, slide=False) == moved
@@ -102,7 +101,7 @@ async def test_a_session_survives_a_restart_with_the_end_it_had(
 
 
 async def test_a_closed_session_is_gone_for_every_process(sessions: Sessions, db: Database) -> None:
-    first, second = await sessions.open(ADMIN), await sessions.open(ADMIN)
+    first, second = await sessions.open(ADMIN, admin=True), await sessions.open(ADMIN, admin=True)
     await sessions.close(first.uuid)
     await sessions.close(first.uuid)
     for holder in (sessions, Sessions(db)):
@@ -111,8 +110,8 @@ async def test_a_closed_session_is_gone_for_every_process(sessions: Sessions, db
 
 
 async def test_all_sessions_of_an_account_end_together(sessions: Sessions, db: Database) -> None:
-    mine = [await sessions.open(ADMIN) for _ in range(3)]
-    theirs = await sessions.open(OTHER)
+    mine = [await sessions.open(ADMIN, admin=True) for _ in range(3)]
+    theirs = await sessions.open(OTHER, admin=False)
     await sessions.close_account(ADMIN)
     for holder in (sessions, Sessions(db)):
         assert not any([await is_live(holder, session.uuid) for session in mine])
@@ -123,31 +122,31 @@ async def test_an_account_has_500_live_sessions_at_the_most(
     sessions: Sessions, clock: Clock, db: Database
 ) -> None:
     assert SESSIONS_PER_ACCOUNT == 500
-    opened = [await sessions.open(ADMIN) for _ in range(SESSIONS_PER_ACCOUNT)]
+    opened = [await sessions.open(ADMIN, admin=True) for _ in range(SESSIONS_PER_ACCOUNT)]
     with pytest.raises(HardpointError) as caught:
-        await sessions.open(ADMIN)
+        await sessions.open(ADMIN, admin=True)
     assert caught.value.code == "ID.1006"
     assert caught.value.details.startswith("the account has 500 live sessions")
-    await sessions.open(OTHER)
+    await sessions.open(OTHER, admin=False)
     await sessions.close(opened[0].uuid)
-    await sessions.open(ADMIN)
+    await sessions.open(ADMIN, admin=True)
     clock.now_s += SESSION_TIMEOUT_S
-    await sessions.open(ADMIN)  # expired ones do not count
+    await sessions.open(ADMIN, admin=True)  # expired ones do not count
 
 
 async def test_expired_sessions_are_forgotten_and_live_ones_kept(
     sessions: Sessions, clock: Clock, db: Database
 ) -> None:
-    await sessions.open(ADMIN)
+    await sessions.open(ADMIN, admin=True)
     clock.now_s += SESSION_TIMEOUT_S
-    live = await sessions.open(ADMIN)
+    live = await sessions.open(ADMIN, admin=True)
     await sessions.purge()
     assert len(await db.read(lambda c: c.execute(select(session_table)).all())) == 1
     assert await is_live(sessions, live.uuid)
 
 
 async def test_the_database_does_not_hold_what_a_caller_sends(sessions: Sessions, db: Database) -> None:
-    session = await sessions.open(ADMIN)
+    session = await sessions.open(ADMIN, admin=True)
 
     def dump(connection: Connection) -> str:
         return str(connection.execute(text("SELECT * FROM session")).all())
