@@ -38,7 +38,13 @@ async def look(opened: OpenDatabase, fn: Any) -> Any:
 
 async def test_the_migrations_lead_to_the_schema_that_the_code_declares(opened: OpenDatabase) -> None:
     def compare(connection: Connection) -> list[Any]:
-        return compare_metadata(MigrationContext.configure(connection, opts={"compare_type": True}), metadata)
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        found = [
+            d
+            for diff in compare_metadata(context, metadata)
+            for d in (diff if isinstance(diff, list) else [diff])
+        ]
+        return [d for d in found if d[0] != "modify_comment"]  # the database has none
 
     prepared(opened)
     assert await look(opened, compare) == []
