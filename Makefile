@@ -23,7 +23,7 @@ run: $(VENV) ## start Hardpoint with this machine as its first host; STATE=.stat
 
 test: $(VENV) ## run the unit, contract and integration tests
 	@scripts/bootstrap test
-	$(BIN)/python -m pytest $(wildcard tests/unit tests/contract tests/integration)
+	$(BIN)/python -m pytest tests/unit tests/contract tests/integration
 
 check: $(VENV) ## lint, formatting, types, who may import whom, unit tests
 	$(BIN)/ruff check

@@ -87,7 +87,8 @@ def _rounds(
             log = directory / f"{number}.log"
             worker = Worker(contender.module, str(home), *contender.arguments, log=log)
             workers[contender.name] = stack.enter_context(worker)
-            worker.ask(at_once=1, seconds=0.05)
+            # A write-ahead log that still grows waits for the file system's own journal at every commit.
+            worker.ask(at_once=max(at_once), seconds=seconds / 2)
         for _, count, name in itertools.product(range(rounds), at_once, workers):
             found[name, count].append(workers[name].ask(at_once=count, seconds=seconds))
         memory = {name: rss_mb(worker.pid) for name, worker in workers.items()}

@@ -16,6 +16,7 @@ from agentkit.errors import HardpointError
 from agentkit.tls import client_context
 from mn import facilities
 from mn.db.engine import Database
+from mn.db.global_settings import JOB_KEPT, GlobalSettings
 from mn.db.migrations import upgrade
 from mn.db.open import open_database
 from mn.db.schema import metadata, new_uuid
@@ -80,12 +81,16 @@ async def start(settings: Settings, boundary: Boundary = _no_boundary) -> Node:
 
 
 async def _start(settings: Settings, vault: Vault, db: Database, boundary: Boundary) -> Node:
-    sessions = Sessions(db)
+    global_settings = GlobalSettings(db)
+    await global_settings.load()
+    sessions = Sessions(db, global_settings)
     fleet, ca, context = await _fleet(settings, db)
-    services = Services(settings, db, vault, sessions, fleet, secrets.token_hex(16))
-    fleet.observe(StockObserver(db, settings.cpu_over_provisioning))
+    services = Services(settings, db, vault, global_settings, sessions, fleet, secrets.token_hex(16))
+    fleet.observe(StockObserver(db, global_settings))
     codec = RequestCodec(vault)
-    engine = Engine(db, services, resolver(codec), boundary=boundary)
+    engine = Engine(
+        db, services, resolver(codec), boundary=boundary, keep_s=lambda: global_settings[JOB_KEPT]
+    )
     if await db.write(ensure_admin):
         log.warning(DEFAULT_PASSWORD_NOTICE)
     runner = web.AppRunner(RestServer(services, engine, codec).application(), access_log=None)

@@ -46,7 +46,6 @@ class Settings(BaseSettings):
         1024 * 1024, ge=1024, description="bytes kept of each output stream of a script"
     )
     shell_hosts_at_once: int = Field(50, ge=1, description="hosts that run a script of KvmRunShell at once")
-    cpu_over_provisioning: float = Field(10.0, gt=0, description="virtual CPUs sold for each CPU of a host")
 
     @classmethod
     def load(cls, state_dir: Path, **given: object) -> Settings:

@@ -85,7 +85,11 @@ class LocalDeployer:
         if running is None:
             await asyncio.to_thread(self._prepare, home, target)
             process = await asyncio.to_thread(_spawn, home)
-            running = await _until_running(home, process)
+            try:
+                running = await _until_running(home, process)
+            except asyncio.CancelledError:  # or it would come up in a folder that the undo has removed
+                process.kill()
+                raise
         return Endpoint(target.host_uuid, target.address, running)
 
     async def undeploy(self, target: Target) -> None:
@@ -150,6 +154,8 @@ def stop_process(holder: Callable[[], int | None]) -> bool:
         if not select.select([handle], [], [], STOP_TIMEOUT_S)[0]:
             signal.pidfd_send_signal(handle, signal.SIGKILL)
             select.select([handle], [], [])
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
     return True
 
 

@@ -37,7 +37,6 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
-KEEP_FINISHED_S = 2 * 24 * 3600
 PURGE_EVERY_S = 3600
 UNDO_ATTEMPTS = 3
 UNDO_TIMEOUT_S = 300
@@ -87,6 +86,11 @@ class _Live(Generic[S]):
     failure: HardpointError | None = None
 
 
+def _two_days() -> float:
+    """How long finished jobs are kept, in seconds."""
+    return 2 * 24 * 3600
+
+
 def _no_boundary(_name: str) -> None:
     """Go on."""
 
@@ -101,11 +105,13 @@ class Engine(Generic[S]):
         resolve: Callable[[str, str], Run[S]],
         *,
         boundary: Boundary = _no_boundary,
+        keep_s: Callable[[], float] = _two_days,
     ) -> None:
         self._db = db
         self._services = services
         self._resolve = resolve
         self._boundary = boundary
+        self._keep_s = keep_s
         self._journal = Journal(db)
         self._locks = Locks()
         self._live: dict[str, _Live[S]] = {}
@@ -320,7 +326,7 @@ class Engine(Generic[S]):
     async def _purge(self) -> None:
         while True:
             with contextlib.suppress(HardpointError):
-                await self._db.write(purge_finished, now_s() - KEEP_FINISHED_S)
+                await self._db.write(purge_finished, now_s() - int(self._keep_s()))
             await asyncio.sleep(PURGE_EVERY_S)
 
 

@@ -22,7 +22,7 @@ def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) 
 
     Texts are trimmed except in secrets. Unknown parameters are left aside. Raises HardpointError (SYS.1007)
     that
-    names every parameter that is missing or wrong.
+    names every parameter that is missing or wrong, and what the operation's own `check` raises.
     """
     values: dict[str, Any] = {}
     faults: list[str] = []
@@ -40,7 +40,9 @@ def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) 
             faults.append(f"'{name}' is {shown}: give {_describe(field.type)}")
     if faults:
         raise bad_request(f"{operation.__name__}: parameter {', parameter '.join(faults)}", "")
-    return operation(**values)
+    bound = operation(**values)
+    bound.check()
+    return bound
 
 
 @cache

@@ -106,6 +106,7 @@ class RestServer:
             operation = bind(
                 target.operation, _given(request, target), lax=not target.operation.spec.wrappers
             )
+            operation.check()
         except HardpointError as error:
             raise BadStatus(400, error) from error
         if session and not session.admin and not operation.permits(session.account_uuid):

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from mn.db.engine import Database
+from mn.db.global_settings import GlobalSettings
 from mn.db.vault import Vault
 from mn.fleet.fleet import Fleet
 from mn.jobs import job as jobs
@@ -20,6 +21,7 @@ class Services:
     settings: Settings
     db: Database
     vault: Vault
+    global_settings: GlobalSettings
     sessions: Sessions
     fleet: Fleet
     incarnation: str

@@ -22,12 +22,11 @@ from sqlalchemy import (
 
 from agentkit.errors import Blame, HardpointError
 from mn.db.engine import Database
+from mn.db.global_settings import SESSION_TIMEOUT, SESSIONS_PER_ACCOUNT, GlobalSettings
 from mn.db.schema import Instant, metadata, new_uuid, now_s, private, uuid_column
 
 log = logging.getLogger(__name__)
 
-SESSION_TIMEOUT_S = 7200
-SESSIONS_PER_ACCOUNT = 500
 SLIDE_GRANULARITY_S = 60
 """A session's new end is written when it has moved by this much."""
 
@@ -56,15 +55,16 @@ class Session:
 class Sessions:
     """Opens, checks and ends sessions."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, settings: GlobalSettings) -> None:
         self._db = db
+        self._settings = settings
         self._cache: dict[str, Session] = {}
 
     async def open(self, account_uuid: str, *, admin: bool) -> Session:
         """Return a new session. Raises HardpointError (ID.1006) when the account has too many."""
         now = now_s()
-        session = Session(new_uuid(), account_uuid, admin, now, now + SESSION_TIMEOUT_S)
-        await self._db.write(_insert, session)
+        session = Session(new_uuid(), account_uuid, admin, now, now + self._lifetime_s())
+        await self._db.write(_insert, session, int(self._settings[SESSIONS_PER_ACCOUNT]))
         self._cache[session.uuid] = session
         return session
 
@@ -81,12 +81,15 @@ class Sessions:
                 remedy="log in again and use the new session's uuid",
                 blame=Blame.CALLER,
             )
-        end = now + SESSION_TIMEOUT_S
+        end = now + self._lifetime_s()
         if slide and end - session.expire_date >= SLIDE_GRANULARITY_S:
             session = replace(session, expire_date=end)
             await self._db.write(_slide, uuid, end)
         self._cache[uuid] = session
         return session
+
+    def _lifetime_s(self) -> int:
+        return int(self._settings[SESSION_TIMEOUT])
 
     async def close(self, uuid: str) -> None:
         """End a session; nothing happens when there is none."""
@@ -114,11 +117,11 @@ _COUNT = select(func.count()).where(
 )
 
 
-def _insert(connection: Connection, session: Session) -> None:
+def _insert(connection: Connection, session: Session, most: int) -> None:
     count = connection.execute(
         _COUNT, {"account": session.account_uuid, "now": session.create_date}
     ).scalar_one()
-    if count >= SESSIONS_PER_ACCOUNT:
+    if count >= most:
         raise HardpointError(
             "ID.1006",
             "Too many sessions",

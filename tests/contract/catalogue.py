@@ -12,8 +12,12 @@ TYPES: dict[str, dict[str, str]] = _CONTENT["types"]
 
 SERVED = {
     "AddKVMHost",
+    "ChangeClusterState",
+    "ChangeZoneState",
     "CreateCluster",
     "CreateZone",
+    "DeleteCluster",
+    "DeleteZone",
     "GetHostAllocatorStrategies",
     "GetHypervisorTypes",
     "KvmRunShell",
@@ -22,15 +26,27 @@ SERVED = {
     "QueryPciDevice",
     "QueryUsbDevice",
     "QueryZone",
+    "UpdateCluster",
+    "UpdateZone",
 }
 """Documented operations that this version serves. One that is added is added here too."""
 
 BESIDE_THE_MANUAL = {
+    "CreateAccount",
+    "CreateSystemTag",
+    "CreateUserTag",
+    "DeleteAccount",
+    "DeleteTag",
     "LogInByAccount",
     "LogOut",
     "QueryAccount",
     "QueryBlockDevice",
+    "QueryGlobalConfig",
+    "QuerySystemTag",
+    "QueryUserTag",
     "UpdateAccount",
+    "UpdateGlobalConfig",
+    "UpdateSystemTag",
     "ValidateSession",
 }
 """Operations that the manual's hardware chapters do not describe."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -52,14 +53,36 @@ class World:
         return _PARAMS[name](self)
 
     def harmless_params(self, operation: Operation | str) -> dict[str, Any]:
-        """Return parameters that the server accepts, but that make no agent start."""
+        """Return parameters that the server accepts, but that make no agent start and nothing end."""
         params = self.params(operation)
         return {**params, "managementIp": NOBODY} if "managementIp" in params else params
 
-    def call(self, operation: Operation, params: object, **options: Any) -> Answer:
-        """Send an operation with a body."""
-        path = fill(operation.paths[0])
-        return self.admin.call(operation.method, path, {operation.wrapper: params}, **options)
+    def call(
+        self, operation: Operation, params: object, beside: dict[str, Any] | None = None, **options: Any
+    ) -> Answer:
+        """Send an operation; parameters of its path go there, `beside` stands beside the body's wrapper."""
+        path, given = operation.paths[0], params
+        if isinstance(params, dict):
+            given = {name: value for name, value in params.items() if f"{{{name}}}" not in path}
+            for name in params.keys() - given.keys():
+                path = path.replace(f"{{{name}}}", str(params[name]))
+        path = fill(path)
+        if operation.wrapper:
+            return self.admin.call(
+                operation.method, path, {operation.wrapper: given, **(beside or {})}, **options
+            )
+        query = urllib.parse.urlencode(given, doseq=True) if isinstance(given, dict) else ""
+        return self.admin.call(operation.method, f"{path}?{query}" if query else path, **options)
+
+    def new_zone(self) -> str:
+        """Return the uuid of a zone that nothing depends on."""
+        uuid: str = self.admin.create("/zones", **self.params("CreateZone"))["uuid"]
+        return uuid
+
+    def new_cluster(self) -> str:
+        """Return the uuid of a cluster that nothing depends on."""
+        uuid: str = self.admin.create("/clusters", **self.params("CreateCluster"))["uuid"]
+        return uuid
 
 
 _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
@@ -78,6 +101,12 @@ _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
         "sshPort": CLOSED_PORT,
     },
     "KvmRunShell": lambda w: {"hostUuids": [w.host["uuid"]], "script": "true"},
+    "UpdateZone": lambda w: {"uuid": w.new_zone(), "name": w.name("zone"), "description": "new"},
+    "UpdateCluster": lambda w: {"uuid": w.new_cluster(), "name": w.name("cluster"), "description": "new"},
+    "ChangeZoneState": lambda w: {"uuid": w.new_zone(), "stateEvent": "disable"},
+    "ChangeClusterState": lambda w: {"uuid": w.new_cluster(), "stateEvent": "disable"},
+    "DeleteZone": lambda w: {"uuid": w.new_zone(), "deleteMode": "Permissive"},
+    "DeleteCluster": lambda w: {"uuid": w.new_cluster(), "deleteMode": "Permissive"},
 }
 
 

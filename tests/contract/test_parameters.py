@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.catalogue import CREATES, WITH_BODY, Operation, Parameter
-from tests.contract.conftest import World, new_uuid
+from tests.contract.catalogue import CREATES, JOBS, WITH_BODY, Operation, Parameter
+from tests.contract.conftest import World, fill, new_uuid
 
 WRONG: dict[str, list[Any]] = {
     "String": [5, 1.5, True, [], {}],
@@ -19,6 +19,8 @@ IN_BODY = [(o, p) for o in WITH_BODY for p in o.params if p.place == "body"]
 REQUIRED = [(o, p) for o, p in IN_BODY if p.required]
 WHOLE = [(o, p) for o, p in IN_BODY if p.type in ("int", "Integer")]
 CLOSED = [(o, p) for o, p in IN_BODY if p.enum]
+CHANGES_OF_STATE = [o for o in WITH_BODY if any(p.name == "stateEvent" for p in o.params)]
+DELETES = [o for o in JOBS if o.method == "DELETE"]
 WRONG_CASES = [(o, p, value) for o, p in IN_BODY for value in WRONG[p.type]]
 
 
@@ -56,7 +58,7 @@ def test_an_empty_value_is_no_value(
     _refused(world, operation, params, parameter.name)
 
 
-@pytest.mark.parametrize("operation", WITH_BODY, ids=lambda o: o.name)
+@pytest.mark.parametrize("operation", [o for o in WITH_BODY if o.required_in_body()], ids=lambda o: o.name)
 def test_all_missing_parameters_are_named_at_once(world: World, operation: Operation) -> None:
     details = world.call(operation, {}).error["details"]
     assert all(f"'{p.name}' is missing" in details for p in operation.required_in_body())
@@ -75,11 +77,7 @@ def test_a_parameter_of_another_json_type_is_named_with_what_would_be_right(
 def test_tags_are_lists_of_texts(world: World, operation: Operation, tags: object) -> None:
     for key in ("systemTags", "userTags"):
         _refused(world, operation, {**world.harmless_params(operation), key: tags}, key)
-        beside = world.admin.call(
-            operation.method,
-            operation.paths[0],
-            {operation.wrapper: world.harmless_params(operation), key: tags},
-        )
+        beside = world.call(operation, world.harmless_params(operation), {key: tags})
         if tags != {}:  # an empty object beside the wrapper is as good as none
             assert beside.status == 400, key
 
@@ -87,8 +85,7 @@ def test_tags_are_lists_of_texts(world: World, operation: Operation, tags: objec
 @pytest.mark.parametrize("operation", WITH_BODY, ids=lambda o: o.name)
 def test_empty_tags_and_unknown_parameters_are_left_aside(world: World, operation: Operation) -> None:
     params = {**world.harmless_params(operation), "systemTags": [], "noSuchParameter": {"a": 1}}
-    body = {operation.wrapper: params, "systemTags": [], "userTags": [], "more": 1}
-    assert world.admin.call(operation.method, operation.paths[0], body).status == 202
+    assert world.call(operation, params, {"systemTags": [], "userTags": [], "more": 1}).status == 202
 
 
 @pytest.mark.parametrize(("operation", "parameter"), CLOSED, ids=_ids(CLOSED))
@@ -98,7 +95,8 @@ def test_the_values_of_an_enumeration_are_taken_and_others_refused(
     for value in parameter.enum:
         params = {**world.harmless_params(operation), parameter.name: value}
         assert world.call(operation, params).status == 202, value
-    for value in ("Nonsense", parameter.enum[0].swapcase()):
+    any_case = parameter.name == "stateEvent"  # as the manual's examples have it
+    for value in ("Nonsense", "" if any_case else parameter.enum[0].swapcase()):
         details = _refused(
             world, operation, {**world.harmless_params(operation), parameter.name: value}, parameter.name
         )
@@ -182,6 +180,56 @@ def test_the_uuid_that_a_caller_chose_is_taken_once(world: World, operation: Ope
     assert again.status == 503
     assert again.error["code"] == "SYS.1007"
     assert chosen in again.error["details"]
+
+
+@pytest.mark.parametrize("operation", CHANGES_OF_STATE, ids=lambda o: o.name)
+@pytest.mark.parametrize(
+    ("event", "state"),
+    [
+        ("enable", "Enabled"),
+        ("Enabled", "Enabled"),
+        ("disable", "Disabled"),
+        ("DISABLED", "Disabled"),
+        ("Disable", "Disabled"),
+    ],
+)
+def test_a_state_event_may_be_written_as_in_the_examples(
+    world: World, operation: Operation, event: str, state: str
+) -> None:
+    params = {**world.params(operation), "stateEvent": event}
+    changed = world.admin.wait(world.call(operation, params).location).body["inventory"]
+    assert (changed["uuid"], changed["state"]) == (params["uuid"], state)
+
+
+@pytest.mark.parametrize("operation", CHANGES_OF_STATE, ids=lambda o: o.name)
+@pytest.mark.parametrize("event", ["maintain", "deleting"])
+def test_a_state_event_that_the_resource_does_not_know_is_refused(
+    world: World, operation: Operation, event: str
+) -> None:
+    answer = world.call(operation, {**world.params(operation), "stateEvent": event})
+    assert answer.status == 400
+    assert answer.error["code"] == "SYS.1007"
+    assert "'stateEvent'" in answer.error["details"]
+    assert "enable or disable" in answer.error["details"]
+
+
+@pytest.mark.parametrize("operation", DELETES, ids=lambda o: o.name)
+@pytest.mark.parametrize("uuid", ["x", "36c27e8f-f05c-4780-bf6d-2fa65700f22e", "%27", "G" * 32])
+def test_a_malformed_uuid_is_not_deleted(world: World, operation: Operation, uuid: str) -> None:
+    answer = world.admin.call("DELETE", fill(operation.paths[0], uuid))
+    assert answer.status == 400
+    assert answer.error["code"] == "SYS.1007"
+    assert "'uuid'" in answer.error["details"]
+
+
+@pytest.mark.parametrize("operation", DELETES, ids=lambda o: o.name)
+def test_a_delete_mode_is_permissive_or_enforcing(world: World, operation: Operation) -> None:
+    for mode in ("Permissive", "Enforcing"):
+        assert world.call(operation, {"uuid": new_uuid(), "deleteMode": mode}).status == 202
+    for mode in ("permissive", "Nonsense", ""):
+        answer = world.call(operation, {"uuid": new_uuid(), "deleteMode": mode})
+        assert answer.status == 400
+        assert "one of Permissive, Enforcing" in answer.error["details"]
 
 
 def test_a_version_3_uuid_may_be_chosen_too(world: World) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.catalogue import JOBS, OPERATIONS, Operation
+from tests.contract.catalogue import CREATES, JOBS, OPERATIONS, Operation
 from tests.contract.conftest import NOBODY, World, new_uuid
 from tests.contract.test_replies import faults
 
@@ -89,14 +89,38 @@ def test_one_unknown_host_among_known_ones_stops_the_script_for_all(world: World
     assert absent in error["details"]
 
 
-@pytest.mark.parametrize("operation", JOBS, ids=lambda o: o.name)
-@pytest.mark.parametrize("key", ["systemTags", "userTags"])
-def test_tags_that_would_be_lost_are_refused(world: World, operation: Operation, key: str) -> None:
-    if operation.method != "POST":
-        return  # an action has no resource of its own that could bear tags
-    error = _failed(world, operation.name, **{key: ["a::b"]})
-    assert error["code"] == "SYS.1014"
-    assert "systemTags" in error["details"]
+@pytest.mark.parametrize("operation", CREATES, ids=lambda o: o.name)
+def test_a_system_tag_that_the_resource_may_not_have_is_refused_and_nothing_is_made(
+    world: World, operation: Operation
+) -> None:
+    chosen = new_uuid()
+    error = _failed(world, operation.name, systemTags=["no::such"], resourceUuid=chosen)
+    assert error["code"] == "SYS.1007"
+    assert "no::such" in error["details"]
+    path = "/hosts" if operation.name == "AddKVMHost" else operation.paths[0]
+    assert not world.admin.query(path, f"uuid={chosen}")
+
+
+@pytest.mark.parametrize("operation", CREATES, ids=lambda o: o.name)
+def test_user_tags_are_kept_wherever_they_stand_in_the_body(world: World, operation: Operation) -> None:
+    params = {**world.params(operation), "userTags": ["inside"]}
+    created = world.admin.wait(world.call(operation, params, {"userTags": ["beside"]}).location)
+    uuid = created.body["inventory"]["uuid"]
+    tags = world.admin.query("/user-tags", f"resourceUuid={uuid}")
+    assert sorted(tag["tag"] for tag in tags) == ["beside", "inside"]
+
+
+@pytest.mark.parametrize("operation", [o for o in JOBS if "{uuid}" in o.paths[0]], ids=lambda o: o.name)
+def test_what_does_not_exist_cannot_be_changed_and_is_deleted_already(
+    world: World, operation: Operation
+) -> None:
+    params = {**world.harmless_params(operation), "uuid": new_uuid()}
+    answer = world.admin.wait(world.call(operation, params).location)
+    if operation.method == "DELETE":
+        assert (answer.status, answer.body) == (200, {})
+    else:
+        assert (answer.status, answer.error["code"]) == (503, "SYS.1003")
+        assert params["uuid"] in answer.error["details"]
 
 
 @pytest.mark.parametrize("operation", JOBS, ids=lambda o: o.name)

@@ -35,7 +35,7 @@ MAY_BE_NULL = {
     "Map<hostUuid,ShellResult>": {"errorCode"},
 }
 """Documented fields that a resource may be without; nulls are left out."""
-LIST_PATHS = {operation.name: operation.paths[0] for operation in QUERIES}
+UPDATES = [operation for operation in SERVED_OPERATIONS if operation.name.startswith("Update")]
 
 
 def faults(value: Any, kind: str, where: str) -> Iterator[str]:
@@ -142,6 +142,21 @@ def test_a_zone_and_a_cluster_are_born_enabled_and_of_type_zstack(world: World) 
     for inventory in (world.zone, world.cluster):
         assert (inventory["state"], inventory["type"]) == ("Enabled", "zstack")
     assert world.cluster["zoneUuid"] == world.zone["uuid"]
+
+
+@pytest.mark.parametrize("operation", UPDATES, ids=lambda o: o.name)
+def test_a_change_of_nothing_leaves_everything_and_one_of_a_name_only_the_name(
+    world: World, operation: Operation
+) -> None:
+    params = world.params(operation)
+    path = operation.paths[0].partition("/{")[0]
+    (before,) = world.admin.query(path, f"uuid={params['uuid']}")
+    unchanged = world.admin.wait(world.call(operation, {"uuid": params["uuid"]}).location)
+    assert unchanged.body == {"inventory": before}
+    params.pop("description")
+    changed = world.admin.wait(world.call(operation, params).location).body["inventory"]
+    assert {k for k in before if changed[k] != before[k]} - {"lastOpDate"} == {"name"}
+    assert changed["name"] == params["name"]
 
 
 def test_a_host_is_added_connected_with_the_capacity_of_its_machine(world: World) -> None:

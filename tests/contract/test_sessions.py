@@ -135,3 +135,13 @@ def test_a_request_that_is_refused_without_a_session_has_no_effect(world: World,
     answer = Rest(world.admin.url, session).call("POST", "/zones", {"params": {"name": name}})
     assert answer.status in (400, 503)
     assert not world.admin.query("/zones", f"name={name}")
+
+
+@pytest.mark.parametrize("password", ["plain", DIGEST[:-1], DIGEST + "0", "g" * 128])
+def test_a_new_password_that_could_not_be_logged_in_with_is_refused(admin: Rest, password: str) -> None:
+    body = {"updateAccount": {"password": password}}
+    answer = admin.call("PUT", f"/accounts/{ADMIN_UUID}", body)
+    assert answer.status == 400
+    assert "'password' is no SHA-512" in answer.error["details"]
+    assert password not in answer.raw.decode()
+    assert Rest(admin.url).log_in().status == 200

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, delete, select
 
 from agentkit.errors import Blame, HardpointError
 from kvmagent.protocol import Connect, ConnectReply, Inventory, Release
+from mn.db.global_settings import CPU_RATIO
 from mn.facilities.clusters import CLUSTER
 from mn.facilities.common import add, find, inventory
 from mn.facilities.hosts.stock import save_inventory
@@ -50,7 +51,7 @@ class AddKVMHost(Create, path="/hosts/kvm", reply=HOST, timeout_s=TIMEOUT_S):
             job.at(80)
         except HardpointError as error:
             raise _unable(self, error) from error
-        await job.transact(save_host, endpoint, connected.inventory, services.settings.cpu_over_provisioning)
+        await job.transact(save_host, endpoint, connected.inventory, services.global_settings[CPU_RATIO])
         services.fleet.acknowledge(endpoint, task)
         services.fleet.track(target, endpoint, connected.inventory.hash)
         return await inventory(services, HOST, uuid)

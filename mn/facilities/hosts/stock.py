@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from agentkit.errors import HardpointError
 from kvmagent.protocol import DeviceAction, DeviceEvent, Inventory
 from mn.db.engine import Database
+from mn.db.global_settings import CPU_RATIO, GlobalSettings
 from mn.facilities.block_devices import sync_block
 from mn.facilities.hosts.tables import change_host, save_endpoint, save_facts, set_status
 from mn.facilities.pci import sync_pci
@@ -35,7 +36,7 @@ class StockObserver:
     """Writes what the links see. Keeps each host's last inventory, to which events are applied."""
 
     db: Database
-    cpu_over_provisioning: float
+    settings: GlobalSettings
 
     def __post_init__(self) -> None:
         self._inventories: dict[str, Inventory] = {}
@@ -54,7 +55,7 @@ class StockObserver:
 
     async def inventory(self, host_uuid: str, inventory: Inventory) -> None:
         """The host's inventory, whole."""
-        await self.db.write(save_inventory, host_uuid, inventory, self.cpu_over_provisioning)
+        await self.db.write(save_inventory, host_uuid, inventory, self.settings[CPU_RATIO])
         self._inventories[host_uuid] = inventory
 
     async def device(self, host_uuid: str, event: DeviceEvent) -> bool:

@@ -25,6 +25,7 @@ class House:
     def __init__(self, opened: OpenDatabase) -> None:
         self.opened = opened
         self.world: list[str] = []
+        self.keep_s = 1000.0
         self.runs: dict[str, Run] = {}
         self.db = opened()
         self.engine: Engine[list[str]] | None = None
@@ -33,7 +34,9 @@ class House:
         if prepare:
             self.db.prepare(metadata.create_all)
         self.db.start()
-        self.engine = Engine(self.db, self.world, lambda name, _request: self.runs[name])
+        self.engine = Engine(
+            self.db, self.world, lambda name, _request: self.runs[name], keep_s=lambda: self.keep_s
+        )
         await self.engine.start()
         return self.engine
 
@@ -408,7 +411,7 @@ async def test_an_unexpected_exception_fails_the_job_with_its_step_and_no_traceb
 
 
 async def test_finished_jobs_are_forgotten_after_their_time(
-    house: House, monkeypatch: pytest.MonkeyPatch
+    house: House,
 ) -> None:
     async def run(job: Job[list[str]]) -> None:
         await job.step(house.note, "a")
@@ -417,7 +420,7 @@ async def test_finished_jobs_are_forgotten_after_their_time(
     assert house.engine
     uuid = await house.submit("op")
     await house.end(uuid)
-    monkeypatch.setattr("mn.jobs.engine.KEEP_FINISHED_S", -10)
+    house.keep_s = -10
     await house.crash()
     deadline = asyncio.get_running_loop().time() + 10
     while await house.engine.status(uuid) is not None:

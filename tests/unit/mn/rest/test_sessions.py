@@ -8,10 +8,15 @@ from sqlalchemy import Connection, select, text
 
 from agentkit.errors import HardpointError
 from mn.db.engine import Database
+from mn.db.global_settings import SESSION_TIMEOUT, GlobalSettings
+from mn.db.global_settings import SESSIONS_PER_ACCOUNT as MOST
 from mn.db.schema import metadata
 from mn.rest import sessions as module
-from mn.rest.sessions import SESSION_TIMEOUT_S, SESSIONS_PER_ACCOUNT, Sessions, session_table
+from mn.rest.sessions import Sessions, session_table
 from tests.unit.mn.conftest import OpenDatabase
+
+SESSION_TIMEOUT_S = int(SESSION_TIMEOUT.default)
+SESSIONS_PER_ACCOUNT = int(MOST.default)
 
 ADMIN, OTHER = "a" * 32, "b" * 32
 
@@ -44,7 +49,7 @@ async def db(opened: OpenDatabase) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def sessions(db: Database, clock: Clock) -> Sessions:
-    return Sessions(db)
+    return Sessions(db, GlobalSettings(db))
 
 
 async def is_live(sessions: Sessions, uuid: str) -> bool:
@@ -95,27 +100,34 @@ async def test_a_session_survives_a_restart_with_the_end_it_had(
     session = await sessions.open(ADMIN, admin=True)
     clock.now_s += 3600
     moved = await sessions.check(session.uuid)
-    assert await Sessions(db).check(session.uuid, slide=False) == moved
+    assert await Sessions(db, GlobalSettings(db)).check(session.uuid, slide=False) == moved
     clock.now_s = moved.expire_date
-    assert not await is_live(Sessions(db), session.uuid)
+    assert not await is_live(Sessions(db, GlobalSettings(db)), session.uuid)
 
 
 async def test_a_closed_session_is_gone_for_every_process(sessions: Sessions, db: Database) -> None:
     first, second = await sessions.open(ADMIN, admin=True), await sessions.open(ADMIN, admin=True)
     await sessions.close(first.uuid)
     await sessions.close(first.uuid)
-    for holder in (sessions, Sessions(db)):
+    for holder in (sessions, Sessions(db, GlobalSettings(db))):
         assert not await is_live(holder, first.uuid)
         assert await is_live(holder, second.uuid)
 
 
 async def test_all_sessions_of_an_account_end_together(sessions: Sessions, db: Database) -> None:
     mine = [await sessions.open(ADMIN, admin=True) for _ in range(3)]
-    theirs = await sessions.open(OTHER, admin=False)
+    theirs = await sessions.open(OTHER, admin=True)
     await sessions.close_account(ADMIN)
-    for holder in (sessions, Sessions(db)):
+    for holder in (sessions, Sessions(db, GlobalSettings(db))):
         assert not any([await is_live(holder, session.uuid) for session in mine])
         assert await is_live(holder, theirs.uuid)
+
+
+@pytest.mark.parametrize("admin", [True, False])
+async def test_a_session_remembers_whose_it_is(sessions: Sessions, db: Database, admin: bool) -> None:
+    session = await sessions.open(OTHER, admin=admin)
+    assert await Sessions(db, GlobalSettings(db)).check(session.uuid) == session
+    assert (session.account_uuid, session.admin) == (OTHER, admin)
 
 
 async def test_an_account_has_500_live_sessions_at_the_most(
@@ -127,7 +139,7 @@ async def test_an_account_has_500_live_sessions_at_the_most(
         await sessions.open(ADMIN, admin=True)
     assert caught.value.code == "ID.1006"
     assert caught.value.details.startswith("the account has 500 live sessions")
-    await sessions.open(OTHER, admin=False)
+    await sessions.open(OTHER, admin=True)
     await sessions.close(opened[0].uuid)
     await sessions.open(ADMIN, admin=True)
     clock.now_s += SESSION_TIMEOUT_S

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from mn.fleet.ca import CertificateAuthority
+from mn.fleet.deploy import LocalDeployer, Target
+from tests.sshd import wait_until
+
+TARGET = Target("a" * 32, "127.0.0.1")
+
+
+def _starting(folder: Path) -> list[psutil.Process]:
+    """Return the agents of a folder that are running or stopped."""
+    found = []
+    for process in psutil.Process().children():
+        try:
+            mine = any(argument.startswith(str(folder)) for argument in process.cmdline())
+            if mine and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.NoSuchProcess:
+            continue
+    return found
+
+
+async def test_an_agent_whose_deployment_is_given_up_while_it_starts_is_ended(tmp_path: Path) -> None:
+    folder = tmp_path / "agents"
+    deployer = LocalDeployer(folder, CertificateAuthority(tmp_path / "ca"), root=Path("/"), rescan_s=30)
+    deployment = asyncio.ensure_future(deployer.deploy(TARGET))
+    await asyncio.to_thread(wait_until, lambda: bool(_starting(folder)), "the agent to be started")
+    (agent,) = _starting(folder)
+    agent.send_signal(signal.SIGSTOP)  # it never becomes ready
+    done, _ = await asyncio.wait([deployment], timeout=0.2)
+    assert not done
+    deployment.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await deployment
+    await asyncio.to_thread(wait_until, lambda: not _starting(folder), "the agent to be gone")
+    await deployer.undeploy(TARGET)
+    assert list(folder.iterdir()) == []
