@@ -50,13 +50,17 @@ def upgrade() -> None:
     )
     op.create_table(
         "global_config",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("category", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=1024), nullable=False),
         sa.Column("default_value", sa.String(length=255), nullable=False),
         sa.Column("value", sa.String(length=255), nullable=False),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_global_config")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_global_config")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_global_config_uuid")),
     )
     op.create_index("ix_global_config_category", "global_config", ["category"], unique=False)
     op.create_index("ix_global_config_name", "global_config", ["name"], unique=False)
