@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests import postgres
+
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 60.0
@@ -143,6 +145,7 @@ class Node:
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("HARDPOINT_")},
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
+            **postgres.environment(state),
             **(environment or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None

@@ -12,8 +12,10 @@ import itertools
 import os
 import pwd
 import shutil
+import sqlite3
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from functools import cache
@@ -177,8 +179,6 @@ def _exists(user: str) -> bool:
 
 def _apart(run: Any) -> Any:
     """Run a coroutine function in a thread of its own: the caller may be in a loop already."""
-    import threading
-
     outcome: list[Any] = []
 
     def work() -> None:
@@ -217,6 +217,31 @@ def database() -> Iterator[str]:
         yield server().url(name)
     finally:
         server().drop(name)
+
+
+_of_state: dict[Path, str] = {}
+_guard = threading.Lock()
+
+
+def environment(state: Path, template: Path | None = None) -> dict[str, str]:
+    """Return the settings of a node on a state folder: its own PostgreSQL database when tests are to use it.
+
+    A folder's database is made when it is first asked for, as a copy of the one of `template`.
+    """
+    if not wanted():
+        return {}
+    with _guard:
+        if state not in _of_state:
+            _of_state[state] = server().create(_of_state[template] if template else "template1")
+        return {"HARDPOINT_DATABASE_URL": server().url(_of_state[state])}
+
+
+def rows(state: Path, query: str) -> list[tuple[Any, ...]]:
+    """Return what a query finds in the database of a node's state folder, whichever it is."""
+    if wanted():
+        return [tuple(row) for row in server().execute(query, database=_of_state[state])]
+    with contextlib.closing(sqlite3.connect(state / "hardpoint.db")) as db:
+        return db.execute(query).fetchall()
 
 
 class _Forwarded:
