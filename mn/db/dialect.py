@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Boolean, Connection, String, text
+from sqlalchemy import BigInteger, Boolean, Connection, String, text
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateColumn
 from sqlalchemy.sql.functions import FunctionElement
@@ -51,6 +51,16 @@ class joined(FunctionElement[str]):  # noqa: N801
     """All values of a subquery in its order, with commas between them; null when there is none."""
 
     type = String()
+    inherit_cache = True
+
+
+class sorted_by(FunctionElement[int]):  # noqa: N801
+    """A column as something to order by that its index shall not be gone over for.
+
+    SQLite has no idea how many rows a range finds, and would rather go over all in order than sort few.
+    """
+
+    type = BigInteger()
     inherit_cache = True
 
 
@@ -122,6 +132,16 @@ def _(element: Any, compiler: Any, **kw: Any) -> str:
 @compiles(joined, "postgresql")
 def _(element: Any, compiler: Any, **kw: Any) -> str:
     return f"string_agg({compiler.process(element.clauses, **kw)}, ',')"
+
+
+@compiles(sorted_by)
+def _(element: Any, compiler: Any, **kw: Any) -> str:
+    return f"+{compiler.process(element.clauses, **kw)}"
+
+
+@compiles(sorted_by, "postgresql")
+def _(element: Any, compiler: Any, **kw: Any) -> str:
+    return str(compiler.process(element.clauses, **kw))
 
 
 @compiles(_Like)

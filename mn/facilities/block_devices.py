@@ -25,10 +25,10 @@ block_table = Table(
     Column(
         "transport", String(32), nullable=False, index=True, comment="virtio, nvme, sata, sas, usb, iscsi..."
     ),
-    Column("size", BigInteger, nullable=False, comment="bytes"),
+    Column("size", BigInteger, index=True, nullable=False, comment="bytes"),
     Column("wwid", String(255), index=True, comment="world-wide identifier"),
     Column("vendor", String(255), comment="vendor"),
-    Column("model", String(255), comment="model"),
+    Column("model", String(255), index=True, comment="model"),
     Column("serial", String(255), index=True, comment="serial number"),
     Column("rotational", Boolean, nullable=False, comment="whether it spins"),
     Column("read_only", Boolean, nullable=False, comment="whether it cannot be written"),

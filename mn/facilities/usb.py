@@ -40,9 +40,15 @@ usb_table = Table(
     Column("id_vendor", String(4), nullable=False, index=True, comment="vendor id, 4 hex digits"),
     Column("id_product", String(4), nullable=False, index=True, comment="product id, 4 hex digits"),
     Column(
-        "i_manufacturer", String(255), nullable=False, comment="manufacturer's name, as the device says it"
+        "i_manufacturer",
+        String(255),
+        index=True,
+        nullable=False,
+        comment="manufacturer's name, as the device says it",
     ),
-    Column("i_product", String(255), nullable=False, comment="product's name, as the device says it"),
+    Column(
+        "i_product", String(255), index=True, nullable=False, comment="product's name, as the device says it"
+    ),
     Column(
         "i_serial", String(255), nullable=False, index=True, comment="serial number, as the device says it"
     ),

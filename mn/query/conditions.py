@@ -150,8 +150,9 @@ def _compare(field: Field, column: Any, condition: Condition, operator: Operator
         raise bad_query(
             f"condition '{condition.text}': {field.name} is an object", "compare it with null only"
         )
+    if not is_text(condition.value):
+        return _compare_no_text(column, condition, operator)
     if operator in (Operator.LIKE, Operator.NOT_LIKE):
-        _check_text(condition.value, condition)
         matches = like(_as_text(field, column), condition.value)
         return matches if operator is Operator.LIKE else not_(matches)
     bound = BigInteger() if isinstance(kind, Integer) else String() if isinstance(kind, String) else kind
@@ -187,7 +188,6 @@ def _values(field: Field, condition: Condition) -> Sequence[Any]:
 def _value(field: Field, given: str, condition: Condition) -> Any:
     """Return a condition's value as the column holds it."""
     kind = field.column.type
-    _check_text(given, condition)
     if isinstance(kind, Instant):
         for form in _DATE_FORMS:
             try:
@@ -208,13 +208,19 @@ def _value(field: Field, given: str, condition: Condition) -> Any:
     raise bad_query(f"condition '{condition.text}': '{given}' is no value of {field.name}", f"give {wanted}")
 
 
-def _check_text(given: str, condition: Condition) -> None:
-    """Refuse what no database can hold."""
-    if "\0" in given or any("\ud800" <= character <= "\udfff" for character in given):
-        path = ".".join((*condition.hops, condition.field))
-        raise bad_query(
-            f"condition on '{path}': its value has a character that no text can have", "take U+0000 out of it"
-        )
+def is_text(given: str) -> bool:
+    """Say whether a database can hold a text: none holds U+0000 and halves of characters."""
+    return "\0" not in given and not any("\ud800" <= character <= "\udfff" for character in given)
+
+
+def _compare_no_text(column: Any, condition: Condition, operator: Operator) -> ColumnElement[bool]:
+    """Return a condition whose value nothing can be equal to."""
+    if operator in (Operator.EQUAL, Operator.LIKE):
+        return false()
+    if operator in (Operator.NOT_EQUAL, Operator.NOT_LIKE):
+        return column.is_not(None)  # type: ignore[no-any-return]
+    path = ".".join((*condition.hops, condition.field))
+    raise bad_query(f"condition on '{path}': a value has a character that no text has", "leave out U+0000")
 
 
 def _as_text(field: Field, column: Any) -> Any:

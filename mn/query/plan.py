@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Text, and_, bindparam, cast, func, select, true
 from sqlalchemy.sql import FromClause
 
-from mn.db.dialect import joined
+from mn.db.dialect import joined, sorted_by
 from mn.db.schema import Document
-from mn.query.conditions import condition_sql, field_of
-from mn.query.parse import MAX_NUMBER, Query
+from mn.query.conditions import TAG_KINDS, condition_sql, field_of, is_text
+from mn.query.parse import MAX_NUMBER, Operator, Query
 from mn.query.resource import Field, Resource
 from mn.query.rows import row_json, sure_first
 
@@ -29,6 +29,8 @@ def run_query(connection: Connection, resource: Resource, query: Query) -> str:
 
 def load_one(connection: Connection, resource: Resource, uuid: str) -> str | None:
     """Return the inventory of one resource as JSON, None when it does not exist."""
+    if not is_text(uuid):
+        return None
     row: str | None = connection.execute(_plan_one(resource), {"uuid": uuid}).scalar_one_or_none()
     return row
 
@@ -55,10 +57,28 @@ def plan_rows(resource: Resource, query: Query) -> Select[Any]:
 def plan_numbers(resource: Resource, query: Query) -> Select[Any]:
     """Return the SELECT of the numbers (`seq`) of the rows that are shown."""
     table = resource.table.alias("found")
-    found = (
-        select(table.c.seq).where(_where(resource, table, query)).order_by(*_order(resource, table, query))
-    )
+    order = _order(resource, table, query)
+    if query.sort is None and _is_found_by_index(query):
+        order = [sorted_by(table.c.seq)]
+    found = select(table.c.seq).where(_where(resource, table, query)).order_by(*order)
     return found.limit(min(query.limit, MAX_NUMBER)).offset(query.start)
+
+
+def _is_found_by_index(query: Query) -> bool:
+    """Say whether an index finds the rows, but not in the order they came as it does for equal values."""
+    own = {c.operator for c in query.conditions if not c.hops and c.field not in TAG_KINDS}
+    if own & {Operator.EQUAL, Operator.IS_NULL}:
+        return False
+    return bool(own & _INDEXED) or any(c.hops or c.field in TAG_KINDS for c in query.conditions)
+
+
+_INDEXED = {
+    Operator.IN,
+    Operator.GREATER,
+    Operator.GREATER_EQUAL,
+    Operator.LESS,
+    Operator.LESS_EQUAL,
+}
 
 
 def plan_count(resource: Resource, query: Query) -> Select[Any]:

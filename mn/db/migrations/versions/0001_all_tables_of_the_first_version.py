@@ -229,12 +229,18 @@ def upgrade() -> None:
         sa.UniqueConstraint("management_ip", name=op.f("uq_host_management_ip")),
         sa.UniqueConstraint("uuid", name=op.f("uq_host_uuid")),
     )
+    op.create_index("ix_host_available_cpu_capacity", "host", ["available_cpu_capacity"], unique=False)
+    op.create_index("ix_host_available_memory_capacity", "host", ["available_memory_capacity"], unique=False)
     op.create_index("ix_host_cluster_uuid", "host", ["cluster_uuid"], unique=False)
+    op.create_index("ix_host_cpu_num", "host", ["cpu_num"], unique=False)
+    op.create_index("ix_host_cpu_sockets", "host", ["cpu_sockets"], unique=False)
     op.create_index("ix_host_create_date", "host", ["create_date"], unique=False)
     op.create_index("ix_host_hypervisor_type", "host", ["hypervisor_type"], unique=False)
     op.create_index("ix_host_name", "host", ["name"], unique=False)
     op.create_index("ix_host_state", "host", ["state"], unique=False)
     op.create_index("ix_host_status", "host", ["status"], unique=False)
+    op.create_index("ix_host_total_cpu_capacity", "host", ["total_cpu_capacity"], unique=False)
+    op.create_index("ix_host_total_memory_capacity", "host", ["total_memory_capacity"], unique=False)
     op.create_index("ix_host_zone_uuid", "host", ["zone_uuid"], unique=False)
 
     op.create_table(
@@ -270,11 +276,13 @@ def upgrade() -> None:
     )
     op.create_index("ix_block_device_create_date", "block_device", ["create_date"], unique=False)
     op.create_index("ix_block_device_host_uuid", "block_device", ["host_uuid"], unique=False)
+    op.create_index("ix_block_device_model", "block_device", ["model"], unique=False)
     op.create_index("ix_block_device_name", "block_device", ["name"], unique=False)
     op.create_index(
         "ix_block_device_pci_device_address", "block_device", ["pci_device_address"], unique=False
     )
     op.create_index("ix_block_device_serial", "block_device", ["serial"], unique=False)
+    op.create_index("ix_block_device_size", "block_device", ["size"], unique=False)
     op.create_index("ix_block_device_transport", "block_device", ["transport"], unique=False)
     op.create_index("ix_block_device_wwid", "block_device", ["wwid"], unique=False)
 
@@ -313,13 +321,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_pci_device")),
         sa.UniqueConstraint("uuid", name=op.f("uq_pci_device_uuid")),
     )
+    op.create_index("ix_pci_device_class_code", "pci_device", ["class_code"], unique=False)
     op.create_index("ix_pci_device_create_date", "pci_device", ["create_date"], unique=False)
     op.create_index("ix_pci_device_device_id", "pci_device", ["device_id"], unique=False)
+    op.create_index("ix_pci_device_driver", "pci_device", ["driver"], unique=False)
     op.create_index("ix_pci_device_host_uuid", "pci_device", ["host_uuid"], unique=False)
+    op.create_index("ix_pci_device_iommu_group", "pci_device", ["iommu_group"], unique=False)
     op.create_index("ix_pci_device_name", "pci_device", ["name"], unique=False)
     op.create_index("ix_pci_device_pci_device_address", "pci_device", ["pci_device_address"], unique=False)
     op.create_index("ix_pci_device_state", "pci_device", ["state"], unique=False)
     op.create_index("ix_pci_device_status", "pci_device", ["status"], unique=False)
+    op.create_index("ix_pci_device_subdevice_id", "pci_device", ["subdevice_id"], unique=False)
+    op.create_index("ix_pci_device_subvendor_id", "pci_device", ["subvendor_id"], unique=False)
     op.create_index("ix_pci_device_type", "pci_device", ["type"], unique=False)
     op.create_index("ix_pci_device_vendor_id", "pci_device", ["vendor_id"], unique=False)
     op.create_index("ix_pci_device_vm_instance_uuid", "pci_device", ["vm_instance_uuid"], unique=False)
@@ -355,6 +368,8 @@ def upgrade() -> None:
     )
     op.create_index("ix_usb_device_create_date", "usb_device", ["create_date"], unique=False)
     op.create_index("ix_usb_device_host_uuid", "usb_device", ["host_uuid"], unique=False)
+    op.create_index("ix_usb_device_i_manufacturer", "usb_device", ["i_manufacturer"], unique=False)
+    op.create_index("ix_usb_device_i_product", "usb_device", ["i_product"], unique=False)
     op.create_index("ix_usb_device_i_serial", "usb_device", ["i_serial"], unique=False)
     op.create_index("ix_usb_device_id_product", "usb_device", ["id_product"], unique=False)
     op.create_index("ix_usb_device_id_vendor", "usb_device", ["id_vendor"], unique=False)
