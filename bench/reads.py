@@ -17,9 +17,9 @@ from bench import load
 from bench.common import Table, cpu_s, json_file, load_note, median, rss_mb, running, scratch, until
 from bench.node import node
 from mn import app, facilities
-from mn.db.engine import Database
 from mn.db.migrations import upgrade
 from mn.db.schema import new_uuid
+from mn.db.sqlite import SqliteDatabase
 
 ROWS = 100_000
 ROWS_OF_A_HOST = 1_000
@@ -68,7 +68,7 @@ def fill(state: Path, rows: int, per_host: int) -> tuple[list[str], str]:
     """Make a state folder whose database has `rows` PCI devices; return the hosts' uuids and a device's."""
     state.mkdir()
     facilities.load()
-    db = Database(state / app.DATABASE)
+    db = SqliteDatabase(state / app.DATABASE)
     db.prepare(upgrade)
     db.close()
     now, hosts = int(time.time()), [new_uuid() for _ in range(max(rows // per_host, 1))]

@@ -20,6 +20,7 @@ from mn import facilities
 from mn.db.engine import Database
 from mn.db.global_settings import JOB_KEPT, GlobalSettings
 from mn.db.migrations import upgrade
+from mn.db.open import open_database
 from mn.db.schema import metadata, new_uuid
 from mn.db.vault import Vault
 from mn.facilities.accounts.tables import DEFAULT_PASSWORD_NOTICE, ensure_admin
@@ -76,10 +77,10 @@ async def start(settings: Settings, boundary: Boundary = _no_boundary) -> Node:
     """
     facilities.load()
     vault = Vault.open_file(settings.state_dir / KEY_FILE)
-    db = Database(settings.state_dir / DATABASE)
-    await asyncio.to_thread(db.prepare, upgrade)
-    db.start()
+    db = open_database(settings.database_url.get_secret_value(), settings.state_dir / DATABASE)
     try:
+        await asyncio.to_thread(db.prepare, upgrade)
+        await asyncio.to_thread(db.start)
         return await _start(settings, vault, db, boundary)
     except BaseException:
         await asyncio.to_thread(db.close)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, IPvAnyNetwork
+from pydantic import Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,6 +21,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HARDPOINT_", extra="forbid")
 
     state_dir: Path = Field(description="folder of the database, keys, certificates and logs")
+    database_url: SecretStr = Field(
+        SecretStr(""),
+        description="postgresql://user:password@host/database; empty: SQLite in the state folder",
+    )
     listen_address: str = Field("127.0.0.1", description="address that the REST API listens on")
     port: int = Field(8080, ge=0, le=65535, description="port of the REST API")
     tls_certificate: Path | None = Field(None, description="PEM file; with tls_key the REST API is HTTPS")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
 from pathlib import Path
 
@@ -42,6 +43,11 @@ def pytest_make_collect_report(
     report = yield
     _refuse_skip(report, collector)
     return report
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if "tests.postgres" in sys.modules:
+        sys.modules["tests.postgres"].stop_server()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from tests import postgres
+
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 60.0
@@ -144,6 +146,7 @@ class Node:
             **{k: v for k, v in os.environ.items() if not k.startswith("HARDPOINT_")},
             "HARDPOINT_LOGIN_FAILURES": "1000",  # tests share an address and guess passwords on purpose
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
+            **postgres.environment(state),
             **(environment or {}),
         }
         self._process: subprocess.Popen[bytes] | None = None

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.peers.rounds import figures
-from mn.db.engine import Database
 from mn.db.schema import metadata, new_uuid
+from mn.db.sqlite import SqliteDatabase
 from mn.jobs import tables  # noqa: F401 - puts the journal's tables into the metadata
 
 STEPS = 3
@@ -28,7 +28,7 @@ _FINISH = "UPDATE job SET state = 'Succeeded', result = 'null', finish_date = ? 
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    db = Database(path)
+    db = SqliteDatabase(path)
     db.prepare(metadata.create_all)
     db.close()
     connection = sqlite3.connect(path, isolation_level=None)

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from bench.peers.rounds import answer_rounds
-from mn.db.engine import Database
 from mn.db.schema import metadata, new_uuid
+from mn.db.sqlite import SqliteDatabase
 from mn.jobs.engine import Engine, JobRequest
 from mn.jobs.job import Job
 
@@ -24,7 +24,7 @@ async def three_steps(job: Job[None]) -> None:
 
 
 async def main(directory: Path) -> None:
-    db = Database(directory / "hardpoint.db")
+    db = SqliteDatabase(directory / "hardpoint.db")
     db.prepare(metadata.create_all)
     db.start()
     engine: Engine[None] = Engine(db, None, lambda _operation, _request: three_steps)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import BigInteger, Column, Integer, String, Table, Text
 
-from mn.db.schema import Document, Instant, metadata, private, uuid_column
+from mn.db.schema import Document, Instant, identity_columns, metadata, private, uuid_column
 
 ACCEPTED = 202
 """Status of a line whose job has not ended."""
@@ -12,7 +12,7 @@ ACCEPTED = 202
 audit_table = Table(
     "audit",
     metadata,
-    uuid_column(primary_key=True, comment="UUID of the line"),
+    *identity_columns("line"),
     uuid_column("account_uuid", index=True, comment="UUID of the account that called"),
     Column("session_digest", String(12), comment="beginning of the SHA-256 of the session's UUID"),
     Column("client_address", String(64), nullable=False, index=True, comment="address that called"),

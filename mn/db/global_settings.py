@@ -8,12 +8,13 @@ from sqlalchemy import Column, Connection, String, Table, insert, select, update
 
 from agentkit.errors import Blame, HardpointError
 from mn.db.engine import Database
-from mn.db.schema import metadata, new_uuid, private
+from mn.db.schema import metadata, new_uuid, private, sequence_column
 
 config_table = Table(
     "global_config",
     metadata,
-    private("uuid", String(32), primary_key=True),
+    sequence_column(),
+    private("uuid", String(32), nullable=False, unique=True),
     Column("category", String(64), nullable=False, index=True, comment="the part of Hardpoint it belongs to"),
     Column("name", String(255), nullable=False, index=True, comment="its name within the category"),
     Column("description", String(1024), nullable=False, comment="what it sets, with unit and range"),

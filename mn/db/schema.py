@@ -7,7 +7,7 @@ import secrets
 import time
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Column, MetaData, String
+from sqlalchemy import JSON, BigInteger, Column, Integer, MetaData, String
 from sqlalchemy.sql.schema import SchemaItem
 
 metadata = MetaData(
@@ -30,6 +30,15 @@ class Instant(BigInteger):
 
 class Document(JSON):
     """A JSON value that the API shows as it is."""
+
+
+def sequence_column() -> Column[int]:
+    """Return the primary key that numbers rows in the order they came; lists are in that order.
+
+    On SQLite it is the row's own id and takes no room.
+    """
+    kind = BigInteger().with_variant(Integer, "sqlite")
+    return Column("seq", kind, primary_key=True, autoincrement=True, info={"private": True})
 
 
 def new_uuid() -> str:
@@ -65,10 +74,15 @@ def private(name: str, kind: Any, *constraints: SchemaItem, **options: Any) -> C
     return Column(name, kind, *constraints, info={"private": True}, **options)
 
 
+def identity_columns(what: str) -> list[Column[Any]]:
+    """Return the columns that every resource begins with."""
+    return [sequence_column(), uuid_column(nullable=False, unique=True, comment=f"UUID of the {what}")]
+
+
 def named_columns(what: str) -> list[Column[Any]]:
-    """Return the columns that every named resource begins with."""
+    """Return the columns that every resource with a name begins with."""
     return [
-        uuid_column(primary_key=True, comment=f"UUID of the {what}"),
+        *identity_columns(what),
         Column("name", String(NAME_LENGTH), nullable=False, index=True, comment=f"name of the {what}"),
         Column("description", String(DESCRIPTION_LENGTH), comment=f"description of the {what}"),
     ]
@@ -77,6 +91,6 @@ def named_columns(what: str) -> list[Column[Any]]:
 def date_columns() -> list[Column[Any]]:
     """Return the columns that every resource ends with."""
     return [
-        Column("create_date", Instant, nullable=False, comment="time of creation"),
+        Column("create_date", Instant, nullable=False, index=True, comment="time of creation"),
         Column("last_op_date", Instant, nullable=False, comment="time of the last change"),
     ]

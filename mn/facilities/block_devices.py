@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy import BigInteger, Boolean, Column, Connection, ForeignKey, String, Table, delete
 
 from kvmagent.protocol import BlockDevice
-from mn.db.schema import Document, date_columns, metadata, private, uuid_column
+from mn.db.schema import Document, date_columns, identity_columns, metadata, private, uuid_column
 from mn.facilities.devices import DeviceTable, Observation, Seen, identity_of, sync
 from mn.facilities.hosts.tables import HOST
 from mn.query.resource import Relation, Resource
@@ -16,7 +16,7 @@ from mn.rest.operation import Query
 block_table = Table(
     "block_device",
     metadata,
-    uuid_column(primary_key=True, comment="UUID of the device"),
+    *identity_columns("device"),
     uuid_column(
         "host_uuid", ForeignKey("host.uuid", ondelete="CASCADE"), nullable=False, index=True, comment="host"
     ),
@@ -25,10 +25,10 @@ block_table = Table(
     Column(
         "transport", String(32), nullable=False, index=True, comment="virtio, nvme, sata, sas, usb, iscsi..."
     ),
-    Column("size", BigInteger, nullable=False, comment="bytes"),
+    Column("size", BigInteger, index=True, nullable=False, comment="bytes"),
     Column("wwid", String(255), index=True, comment="world-wide identifier"),
     Column("vendor", String(255), comment="vendor"),
-    Column("model", String(255), comment="model"),
+    Column("model", String(255), index=True, comment="model"),
     Column("serial", String(255), index=True, comment="serial number"),
     Column("rotational", Boolean, nullable=False, comment="whether it spins"),
     Column("read_only", Boolean, nullable=False, comment="whether it cannot be written"),

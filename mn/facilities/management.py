@@ -11,7 +11,7 @@ from msgspec import Meta
 from sqlalchemy import Column, Connection, String, Table, insert, select, update
 
 from agentkit.errors import Blame, HardpointError
-from mn.db.schema import Instant, metadata, new_uuid, now_s, uuid_column
+from mn.db.schema import Instant, identity_columns, metadata, new_uuid, now_s
 from mn.facilities.accounts.sessions import SESSION_REPLY, session_reply
 from mn.facilities.common import find
 from mn.query.resource import Resource
@@ -26,7 +26,7 @@ HEARTBEAT_S = 30.0
 node_table = Table(
     "management_node",
     metadata,
-    uuid_column(primary_key=True, comment="UUID of the management node"),
+    *identity_columns("management node"),
     Column(
         "host_name", String(255), nullable=False, unique=True, comment="name of the machine that it runs on"
     ),

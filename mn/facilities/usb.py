@@ -12,6 +12,7 @@ from mn.db.schema import (
     NAME_LENGTH,
     Document,
     date_columns,
+    identity_columns,
     metadata,
     private,
     uuid_column,
@@ -24,7 +25,7 @@ from mn.rest.operation import Query
 usb_table = Table(
     "usb_device",
     metadata,
-    uuid_column(primary_key=True, comment="UUID of the device"),
+    *identity_columns("device"),
     Column(
         "name", String(NAME_LENGTH), nullable=False, index=True, comment="name, at first product or vendor"
     ),
@@ -39,9 +40,15 @@ usb_table = Table(
     Column("id_vendor", String(4), nullable=False, index=True, comment="vendor id, 4 hex digits"),
     Column("id_product", String(4), nullable=False, index=True, comment="product id, 4 hex digits"),
     Column(
-        "i_manufacturer", String(255), nullable=False, comment="manufacturer's name, as the device says it"
+        "i_manufacturer",
+        String(255),
+        index=True,
+        nullable=False,
+        comment="manufacturer's name, as the device says it",
     ),
-    Column("i_product", String(255), nullable=False, comment="product's name, as the device says it"),
+    Column(
+        "i_product", String(255), index=True, nullable=False, comment="product's name, as the device says it"
+    ),
     Column(
         "i_serial", String(255), nullable=False, index=True, comment="serial number, as the device says it"
     ),

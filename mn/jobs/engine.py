@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 from sqlalchemy import Row
@@ -138,6 +139,7 @@ class Engine(Generic[S]):
         self._journal = Journal(db)
         self._locks = Locks()
         self._live: dict[str, _Live[S]] = {}
+        self._submitting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._purger: asyncio.Task[None] | None = None
         self.on_end: Callable[[JobRequest, HardpointError | None], None] = lambda _request, _error: None
@@ -191,8 +193,16 @@ class Engine(Generic[S]):
         uuid
         belongs to another request.
         """
-        if not request.fresh and await self._is_known(request):
+        if request.fresh:
+            await self._accept(request)
             return
+        # What a read of the journal has not seen may have begun and ended before its answer is here.
+        one_at_a_time = self._submitting.setdefault(request.uuid, asyncio.Lock())
+        async with one_at_a_time:
+            if not await self._is_known(request):
+                await self._accept(request)
+
+    async def _accept(self, request: JobRequest) -> None:
         locked = self._locks.try_acquire(request.locks)
         state = JobState.RUNNING if locked else JobState.QUEUED
         deadline = time.time() + request.timeout_s

@@ -6,7 +6,14 @@ from enum import StrEnum
 
 from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text
 
-from mn.db.schema import Instant, date_columns, metadata, named_columns, uuid_column
+from mn.db.schema import (
+    Instant,
+    date_columns,
+    metadata,
+    named_columns,
+    sequence_column,
+    uuid_column,
+)
 
 
 class JobState(StrEnum):
@@ -33,7 +40,7 @@ class HookState(StrEnum):
 job_table = Table(
     "job",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    sequence_column(),
     uuid_column(nullable=False, unique=True),
     Column("operation", String(255), nullable=False),
     Column("request", Text, nullable=False),
@@ -48,7 +55,8 @@ job_table = Table(
     Column("create_date", Instant, nullable=False),
     Column("finish_date", Instant),
 )
-Index("ix_job_unfinished", job_table.c.seq, sqlite_where=job_table.c.finish_date.is_(None))
+_unfinished = job_table.c.finish_date.is_(None)
+Index("ix_job_unfinished", job_table.c.seq, sqlite_where=_unfinished, postgresql_where=_unfinished)
 Index("ix_job_finish_date", job_table.c.finish_date)
 
 

@@ -11,6 +11,7 @@ from agentkit.errors import Blame, HardpointError
 
 DEFAULT_LIMIT = 1000
 MAX_NUMBER = 2**63 - 1
+MAX_CONDITIONS = 100
 
 
 class Operator(StrEnum):
@@ -102,6 +103,8 @@ def parse_query(parameters: Mapping[str, Sequence[str]]) -> Query:
     Raises HardpointError (SYS.1007) naming the parameter that is wrong.
     """
     conditions = [*parameters.get("q", ()), *parameters.get("condition", ())]
+    if len(conditions) > MAX_CONDITIONS:
+        raise bad_query(f"{len(conditions)} conditions", f"give up to {MAX_CONDITIONS}")
     sort, descending = _sort(_single(parameters, "sort"))
     return Query(
         conditions=tuple(parse_condition(text) for text in conditions),

@@ -55,6 +55,8 @@ class Resource:
     only: dict[str, str] | None = None
 
     def __post_init__(self) -> None:
+        if not {"seq", "uuid"} <= set(self.table.columns.keys()):
+            raise TypeError(f"table {self.table.name} of {self.name} lacks identity_columns()")
         _known[self.name] = self
 
     @cached_property

@@ -1,11 +1,9 @@
 """A recorded machine through a real node and agent: its devices come, go and move, and stay who they are."""
 
-import contextlib
 import json
 import os
 import shutil
 import signal
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 
 from kvmagent.record import unpack
+from tests import postgres
 from tests.node import Node, Rest, run_node
 
 MACHINES = Path(__file__).parents[1] / "machines"
@@ -91,9 +90,8 @@ def give_serial(machine: Path, address: str, serial: int) -> None:
 
 def identity(node: Node, uuid: str) -> str:
     """The evidence that the node keeps of a device, which the API does not show."""
-    with contextlib.closing(sqlite3.connect(node.state / "hardpoint.db")) as db:
-        (found,) = db.execute("SELECT identity FROM pci_device WHERE uuid = ?", [uuid]).fetchone()
-        return str(found)
+    ((found,),) = postgres.rows(node.state, f"SELECT identity FROM pci_device WHERE uuid = '{uuid}'")
+    return str(found)
 
 
 def test_all_functions_and_devices_of_the_machine_are_in_the_api(host: tuple[Rest, dict[str, Any]]) -> None:

@@ -15,14 +15,19 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.node import Rest
 
 TIMEOUT_S = 60.0
 HARDPOINT = [sys.executable, "-m", "mnclient.cli"]
 
 
-def hardpoint(*argv: str, password: str | None = None) -> subprocess.CompletedProcess[str]:
+def hardpoint(
+    *argv: str, password: str | None = None, sqlite: bool = False
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, **({"HARDPOINT_PASSWORD": password} if password else {})}
+    if "--state" in argv and not sqlite:
+        environment |= postgres.environment(Path(argv[argv.index("--state") + 1]))
     return subprocess.run(
         [*HARDPOINT, *argv], capture_output=True, text=True, timeout=TIMEOUT_S, check=False, env=environment
     )
@@ -139,7 +144,7 @@ def test_locks_of_a_dead_node_and_a_dead_agent_are_no_hindrance(state: Path) -> 
 def test_a_damaged_database_is_named_and_left_alone(state: Path) -> None:
     state.mkdir()
     (state / "hardpoint.db").write_bytes(b"this is no database" * 1000)
-    done = hardpoint("up", "--state", str(state), "--port", "0", "--detach")
+    done = hardpoint("up", "--state", str(state), "--port", "0", "--detach", sqlite=True)
     assert done.returncode == 2
     assert "hardpoint.db cannot be used" in done.stderr
     assert (state / "hardpoint.db").read_bytes().startswith(b"this is no database")

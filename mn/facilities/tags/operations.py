@@ -10,9 +10,9 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from agentkit.errors import Blame, HardpointError
 from mn.db.schema import now_s
-from mn.db.tags import TAG_LENGTH, tag_table
+from mn.db.tags import SYSTEM, TAG_LENGTH, USER, tag_table
 from mn.facilities.common import DeletionMode, find, inventory
-from mn.facilities.tags.rules import SYSTEM, USER, pattern_of, same_kind, tag_row
+from mn.facilities.tags.rules import pattern_of, same_kind, tag_row
 from mn.query.resource import Resource, known_resources
 from mn.rest.operation import Action, Create, Delete, Query, Reply
 from mn.rest.services import Job

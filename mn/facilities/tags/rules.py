@@ -12,10 +12,8 @@ from sqlalchemy import Connection, delete, insert, select
 
 from agentkit.errors import Blame, HardpointError
 from mn.db.schema import new_uuid, now_s
-from mn.db.tags import tag_table
+from mn.db.tags import SYSTEM, USER, tag_table
 from mn.query.resource import Resource
-
-SYSTEM, USER = "System", "User"
 
 Check = Callable[[str], None]
 """Raises ValueError, saying what would be right, for a value that the tag must not have."""

@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnclient.api import ApiError, Client
+from tests import postgres
 
 DOOMED = Path(__file__).with_name("doomed_node.py")
 DEADLINE_S = 60.0
@@ -143,7 +143,10 @@ class Scene:
         argv = [sys.executable, str(DOOMED), str(self.folder / "boundaries"), "1", doom, "serve"]
         argv += ["--state", str(self.state), "--port", "0", "--local-agents"]
         with (self.folder / "mn.log").open("ab") as log:
-            self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            environment = {**os.environ, **postgres.environment(self.state)}
+            self._process = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
         deadline = time.monotonic() + DEADLINE_S
         while self._process.poll() is None:
             with contextlib.suppress(OSError, ValueError):
@@ -258,13 +261,13 @@ class Scene:
         assert starts <= 1 + self.plan.agent_in_task, f"the agent was started {starts} times"
 
     def _check_journal(self) -> None:
-        with contextlib.closing(sqlite3.connect(self.state / "hardpoint.db")) as db:
-            jobs = db.execute("SELECT uuid, state FROM job WHERE operation = 'AddKVMHost'").fetchall()
-            assert jobs == [(self._job, "Failed" if self.plan.refused else "Succeeded")], jobs
-            assert db.execute("SELECT * FROM job_lock").fetchall() == []
-            steps = db.execute(
-                "SELECT name, undone FROM job_step WHERE job_uuid = ? ORDER BY position", [self._job]
-            ).fetchall()
+        jobs = postgres.rows(self.state, "SELECT uuid, state FROM job WHERE operation = 'AddKVMHost'")
+        assert jobs == [(self._job, "Failed" if self.plan.refused else "Succeeded")], jobs
+        assert postgres.rows(self.state, "SELECT * FROM job_lock") == []
+        steps = postgres.rows(
+            self.state,
+            f"SELECT name, undone FROM job_step WHERE job_uuid = '{self._job}' ORDER BY position",
+        )
         expected = ["insert_host", "deploy", "connect_host"] + (
             ["save_host"] if not self.plan.refused else []
         )
@@ -294,7 +297,8 @@ def prepare(template: Path) -> str:
     """
     state = template / "state"
     argv = [sys.executable, "-m", "mn", "serve", "--state", str(state), "--port", "0"]
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, **postgres.environment(state)}
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
         deadline = time.monotonic() + DEADLINE_S
         url = None
@@ -318,4 +322,5 @@ def prepare(template: Path) -> str:
 def stage(template: Path, folder: Path, cluster: str, chosen: Plan) -> Scene:
     """Return a scene in `folder`, made from the template."""
     shutil.copytree(template, folder)
+    postgres.environment(folder / "state", template / "state")
     return Scene(chosen, folder, cluster)

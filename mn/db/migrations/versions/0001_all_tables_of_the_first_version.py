@@ -15,6 +15,9 @@ def upgrade() -> None:
     """Change the schema."""
     op.create_table(
         "account",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=2048), nullable=True),
@@ -23,12 +26,17 @@ def upgrade() -> None:
         sa.Column("password_hash", sa.String(length=128), nullable=False),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.Column("last_op_date", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_account")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_account")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_account_uuid")),
     )
+    op.create_index("ix_account_create_date", "account", ["create_date"], unique=False)
     op.create_index("ix_account_name", "account", ["name"], unique=False)
 
     op.create_table(
         "audit",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("account_uuid", sa.String(length=32), nullable=True),
         sa.Column("session_digest", sa.String(length=12), nullable=True),
@@ -43,7 +51,8 @@ def upgrade() -> None:
         sa.Column("details", sa.JSON(), nullable=True),
         sa.Column("begun_ms", sa.BigInteger(), nullable=False),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_audit")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_audit_uuid")),
     )
     op.create_index("ix_audit_account_uuid", "audit", ["account_uuid"], unique=False)
     op.create_index("ix_audit_client_address", "audit", ["client_address"], unique=False)
@@ -72,20 +81,26 @@ def upgrade() -> None:
     )
     op.create_table(
         "global_config",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("category", sa.String(length=64), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=1024), nullable=False),
         sa.Column("default_value", sa.String(length=255), nullable=False),
         sa.Column("value", sa.String(length=255), nullable=False),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_global_config")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_global_config")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_global_config_uuid")),
     )
     op.create_index("ix_global_config_category", "global_config", ["category"], unique=False)
     op.create_index("ix_global_config_name", "global_config", ["name"], unique=False)
 
     op.create_table(
         "job",
-        sa.Column("seq", sa.Integer(), autoincrement=True, nullable=False),
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("operation", sa.String(length=255), nullable=False),
         sa.Column("request", sa.Text(), nullable=False),
@@ -104,11 +119,19 @@ def upgrade() -> None:
     )
     op.create_index("ix_job_finish_date", "job", ["finish_date"], unique=False)
     op.create_index(
-        "ix_job_unfinished", "job", ["seq"], unique=False, sqlite_where=sa.text("finish_date IS NULL")
+        "ix_job_unfinished",
+        "job",
+        ["seq"],
+        unique=False,
+        sqlite_where=sa.text("finish_date IS NULL"),
+        postgresql_where=sa.text("finish_date IS NULL"),
     )
 
     op.create_table(
         "long_job",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=2048), nullable=True),
@@ -121,9 +144,11 @@ def upgrade() -> None:
         sa.Column("management_node_uuid", sa.String(length=32), nullable=True),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.Column("last_op_date", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_long_job")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_long_job")),
         sa.UniqueConstraint("api_id", name=op.f("uq_long_job_api_id")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_long_job_uuid")),
     )
+    op.create_index("ix_long_job_create_date", "long_job", ["create_date"], unique=False)
     op.create_index("ix_long_job_job_name", "long_job", ["job_name"], unique=False)
     op.create_index("ix_long_job_name", "long_job", ["name"], unique=False)
     op.create_index("ix_long_job_state", "long_job", ["state"], unique=False)
@@ -131,12 +156,16 @@ def upgrade() -> None:
 
     op.create_table(
         "management_node",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("host_name", sa.String(length=255), nullable=False),
         sa.Column("join_date", sa.BigInteger(), nullable=False),
         sa.Column("heart_beat", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_management_node")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_management_node")),
         sa.UniqueConstraint("host_name", name=op.f("uq_management_node_host_name")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_management_node_uuid")),
     )
     op.create_table(
         "session",
@@ -152,6 +181,9 @@ def upgrade() -> None:
 
     op.create_table(
         "tag",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("resource_uuid", sa.String(length=32), nullable=False),
         sa.Column("resource_type", sa.String(length=64), nullable=False),
@@ -160,14 +192,19 @@ def upgrade() -> None:
         sa.Column("inherent", sa.Boolean(), nullable=False),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.Column("last_op_date", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_tag")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_tag")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_tag_uuid")),
     )
+    op.create_index("ix_tag_create_date", "tag", ["create_date"], unique=False)
     op.create_index("ix_tag_resource_type", "tag", ["resource_type"], unique=False)
     op.create_index("ix_tag_resource_uuid", "tag", ["resource_uuid"], unique=False)
-    op.create_index("ix_tag_tag", "tag", ["tag"], unique=False)
+    op.create_index("ix_tag_tag", "tag", ["tag"], unique=False, postgresql_using="hash")
 
     op.create_table(
         "zone",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=2048), nullable=True),
@@ -175,13 +212,18 @@ def upgrade() -> None:
         sa.Column("type", sa.String(length=32), nullable=False),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.Column("last_op_date", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_zone")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_zone")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_zone_uuid")),
     )
+    op.create_index("ix_zone_create_date", "zone", ["create_date"], unique=False)
     op.create_index("ix_zone_name", "zone", ["name"], unique=False)
     op.create_index("ix_zone_state", "zone", ["state"], unique=False)
 
     op.create_table(
         "cluster",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=2048), nullable=True),
@@ -192,8 +234,10 @@ def upgrade() -> None:
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.Column("last_op_date", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["zone_uuid"], ["zone.uuid"], name=op.f("fk_cluster_zone_uuid")),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_cluster")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_cluster")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_cluster_uuid")),
     )
+    op.create_index("ix_cluster_create_date", "cluster", ["create_date"], unique=False)
     op.create_index("ix_cluster_hypervisor_type", "cluster", ["hypervisor_type"], unique=False)
     op.create_index("ix_cluster_name", "cluster", ["name"], unique=False)
     op.create_index("ix_cluster_state", "cluster", ["state"], unique=False)
@@ -249,6 +293,9 @@ def upgrade() -> None:
     )
     op.create_table(
         "host",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=2048), nullable=True),
@@ -275,18 +322,29 @@ def upgrade() -> None:
         sa.Column("last_op_date", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["cluster_uuid"], ["cluster.uuid"], name=op.f("fk_host_cluster_uuid")),
         sa.ForeignKeyConstraint(["zone_uuid"], ["zone.uuid"], name=op.f("fk_host_zone_uuid")),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_host")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_host")),
         sa.UniqueConstraint("management_ip", name=op.f("uq_host_management_ip")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_host_uuid")),
     )
+    op.create_index("ix_host_available_cpu_capacity", "host", ["available_cpu_capacity"], unique=False)
+    op.create_index("ix_host_available_memory_capacity", "host", ["available_memory_capacity"], unique=False)
     op.create_index("ix_host_cluster_uuid", "host", ["cluster_uuid"], unique=False)
+    op.create_index("ix_host_cpu_num", "host", ["cpu_num"], unique=False)
+    op.create_index("ix_host_cpu_sockets", "host", ["cpu_sockets"], unique=False)
+    op.create_index("ix_host_create_date", "host", ["create_date"], unique=False)
     op.create_index("ix_host_hypervisor_type", "host", ["hypervisor_type"], unique=False)
     op.create_index("ix_host_name", "host", ["name"], unique=False)
     op.create_index("ix_host_state", "host", ["state"], unique=False)
     op.create_index("ix_host_status", "host", ["status"], unique=False)
+    op.create_index("ix_host_total_cpu_capacity", "host", ["total_cpu_capacity"], unique=False)
+    op.create_index("ix_host_total_memory_capacity", "host", ["total_memory_capacity"], unique=False)
     op.create_index("ix_host_zone_uuid", "host", ["zone_uuid"], unique=False)
 
     op.create_table(
         "block_device",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("host_uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=128), nullable=False),
@@ -310,19 +368,26 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["host_uuid"], ["host.uuid"], name=op.f("fk_block_device_host_uuid"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_block_device")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_block_device")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_block_device_uuid")),
     )
+    op.create_index("ix_block_device_create_date", "block_device", ["create_date"], unique=False)
     op.create_index("ix_block_device_host_uuid", "block_device", ["host_uuid"], unique=False)
+    op.create_index("ix_block_device_model", "block_device", ["model"], unique=False)
     op.create_index("ix_block_device_name", "block_device", ["name"], unique=False)
     op.create_index(
         "ix_block_device_pci_device_address", "block_device", ["pci_device_address"], unique=False
     )
     op.create_index("ix_block_device_serial", "block_device", ["serial"], unique=False)
+    op.create_index("ix_block_device_size", "block_device", ["size"], unique=False)
     op.create_index("ix_block_device_transport", "block_device", ["transport"], unique=False)
     op.create_index("ix_block_device_wwid", "block_device", ["wwid"], unique=False)
 
     op.create_table(
         "pci_device",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=2048), nullable=True),
@@ -350,20 +415,30 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["host_uuid"], ["host.uuid"], name=op.f("fk_pci_device_host_uuid"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_pci_device")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_pci_device")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_pci_device_uuid")),
     )
+    op.create_index("ix_pci_device_class_code", "pci_device", ["class_code"], unique=False)
+    op.create_index("ix_pci_device_create_date", "pci_device", ["create_date"], unique=False)
     op.create_index("ix_pci_device_device_id", "pci_device", ["device_id"], unique=False)
+    op.create_index("ix_pci_device_driver", "pci_device", ["driver"], unique=False)
     op.create_index("ix_pci_device_host_uuid", "pci_device", ["host_uuid"], unique=False)
+    op.create_index("ix_pci_device_iommu_group", "pci_device", ["iommu_group"], unique=False)
     op.create_index("ix_pci_device_name", "pci_device", ["name"], unique=False)
     op.create_index("ix_pci_device_pci_device_address", "pci_device", ["pci_device_address"], unique=False)
     op.create_index("ix_pci_device_state", "pci_device", ["state"], unique=False)
     op.create_index("ix_pci_device_status", "pci_device", ["status"], unique=False)
+    op.create_index("ix_pci_device_subdevice_id", "pci_device", ["subdevice_id"], unique=False)
+    op.create_index("ix_pci_device_subvendor_id", "pci_device", ["subvendor_id"], unique=False)
     op.create_index("ix_pci_device_type", "pci_device", ["type"], unique=False)
     op.create_index("ix_pci_device_vendor_id", "pci_device", ["vendor_id"], unique=False)
     op.create_index("ix_pci_device_vm_instance_uuid", "pci_device", ["vm_instance_uuid"], unique=False)
 
     op.create_table(
         "usb_device",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
         sa.Column("uuid", sa.String(length=32), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=2048), nullable=True),
@@ -385,9 +460,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["host_uuid"], ["host.uuid"], name=op.f("fk_usb_device_host_uuid"), ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_usb_device")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_usb_device")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_usb_device_uuid")),
     )
+    op.create_index("ix_usb_device_create_date", "usb_device", ["create_date"], unique=False)
     op.create_index("ix_usb_device_host_uuid", "usb_device", ["host_uuid"], unique=False)
+    op.create_index("ix_usb_device_i_manufacturer", "usb_device", ["i_manufacturer"], unique=False)
+    op.create_index("ix_usb_device_i_product", "usb_device", ["i_product"], unique=False)
     op.create_index("ix_usb_device_i_serial", "usb_device", ["i_serial"], unique=False)
     op.create_index("ix_usb_device_id_product", "usb_device", ["id_product"], unique=False)
     op.create_index("ix_usb_device_id_vendor", "usb_device", ["id_vendor"], unique=False)

@@ -1,17 +1,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, text
 
 from agentkit.errors import HardpointError
-from mn.db.engine import Database
 from mn.db.schema import metadata, new_uuid
 from mn.jobs.engine import Engine, JobRequest, JobStatus
 from mn.jobs.job import Job, ReplayEnd
 from mn.jobs.tables import FINAL, JobState, lock_table, step_table
+from tests.unit.mn.conftest import OpenDatabase
 
 Run = Callable[[Job[list[str]]], Awaitable[Any]]
 
@@ -23,12 +22,12 @@ def failure(details: str = "it broke") -> HardpointError:
 class House:
     """A database, and engines on it that can be started anew as after a crash."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, opened: OpenDatabase) -> None:
+        self.opened = opened
         self.world: list[str] = []
         self.keep_s = 1000.0
         self.runs: dict[str, Run] = {}
-        self.db = Database(path)
+        self.db = opened()
         self.engine: Engine[list[str]] | None = None
 
     async def start(self, prepare: bool = False) -> Engine[list[str]]:
@@ -46,7 +45,7 @@ class House:
         assert self.engine
         await self.engine.stop()
         self.db.close()
-        self.db = Database(self.path)
+        self.db = self.opened()
         return await self.start()
 
     async def submit(self, name: str, *locks: str, timeout_s: float = 60) -> str:
@@ -82,8 +81,8 @@ class House:
 
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    made = House(tmp_path / "jobs.db")
+async def house(opened: OpenDatabase) -> AsyncIterator[House]:
+    made = House(opened)
     await made.start(prepare=True)
     yield made
     assert made.engine
@@ -237,8 +236,8 @@ async def test_a_timed_out_job_is_undone_even_if_a_crash_comes_between(house: Ho
 
 async def test_a_transaction_and_its_journal_entry_are_one(house: House) -> None:
     def both(connection: Connection, name: str) -> str:
-        connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS t (name)")
-        connection.exec_driver_sql("INSERT INTO t VALUES (?)", (name,))
+        connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS t (name TEXT)")
+        connection.execute(text("INSERT INTO t VALUES (:name)"), {"name": name})
         return name
 
     def refuse(connection: Connection) -> None:

@@ -10,23 +10,23 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Boolean, Column, Connection, Integer, MetaData, String, Table, delete, insert
+from sqlalchemy import BigInteger, Boolean, Column, Connection, MetaData, String, Table, delete, insert
 
 from mn.db.functions import format_date
-from mn.db.schema import Document, Instant, uuid_column
+from mn.db.schema import Document, Instant, identity_columns, uuid_column
 from mn.query.parse import Condition, Operator, Query
 from mn.query.plan import run_query
 from mn.query.resource import Relation, Resource
 
 metadata = MetaData()
-shelf_table = Table("shelf", metadata, uuid_column(primary_key=True), Column("name", String(50)))
+shelf_table = Table("shelf", metadata, *identity_columns("shelf"), Column("name", String(50)))
 book_table = Table(
     "book",
     metadata,
-    uuid_column(primary_key=True),
+    *identity_columns("book"),
     uuid_column("shelf_uuid"),
     Column("name", String(50)),
-    Column("page_count", Integer),
+    Column("page_count", BigInteger),
     Column("lent", Boolean),
     Column("bought_on", Instant),
     Column("extra", Document(none_as_null=True)),
@@ -36,7 +36,7 @@ BOOK = Resource("Book", book_table, {"shelf": Relation(lambda: SHELF, "shelfUuid
 SHELF.relations["book"] = Relation(lambda: BOOK, "uuid", "shelfUuid")
 
 Row = dict[str, Any]
-LETTERS = "aAbéÉжЖΣσς%_.*+?^$[](){}|\\'\", \n\0"
+LETTERS = "aAbéÉжЖΣσςKkKſ%_.*+?^$[](){}|\\'\", \n\t"
 texts = st.text(alphabet=LETTERS, max_size=4) | st.text(alphabet="ab%_", max_size=8)
 moments = st.integers(0, 4_000_000_000)
 numbers = st.integers(-3, 3) | st.sampled_from([2**63 - 1, -(2**63)])
@@ -107,7 +107,7 @@ def _like(pattern: str, text: str) -> bool:
             return t == len(text)
         if pattern[p] == "%":
             return any(rest(p + 1, end) for end in range(t, len(text) + 1))
-        same = t < len(text) and (pattern[p] == "_" or pattern[p].upper() == text[t].upper())
+        same = t < len(text) and (pattern[p] == "_" or pattern[p].casefold() == text[t].casefold())
         return same and rest(p + 1, t + 1)
 
     return rest(0, 0)
@@ -116,7 +116,7 @@ def _like(pattern: str, text: str) -> bool:
 def _shown(name: str, value: Any) -> str:
     if name == "boughtOn":
         return str(format_date(value))
-    return str(int(value)) if isinstance(value, bool) else str(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def holds(row: Row, condition: Condition) -> bool:
@@ -163,7 +163,7 @@ def inventories(connection: Connection, resource: Resource, query: Query) -> lis
     return found
 
 
-many = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @many
@@ -179,14 +179,13 @@ def test_conditions_choose_the_rows_that_meet_all_of_them(
 
 
 @many
-@given(books, shelves, conditions(("shelf",)), conditions(("book",)), conditions(("book", "shelf")))
+@given(books, shelves, conditions(("shelf",)), conditions(("book",)))
 def test_conditions_on_related_rows_ask_whether_one_of_them_meets_it(
     connection: Connection,
     rows: list[Row],
     shelf_rows: list[Row],
     on_shelf: Condition,
     on_book: Condition,
-    there_and_back: Condition,
 ) -> None:
     fill(connection, rows, shelf_rows)
 
@@ -200,8 +199,6 @@ def test_conditions_on_related_rows_ask_whether_one_of_them_meets_it(
     assert inventories(connection, BOOK, Query(conditions=(on_shelf,))) == expected
     expected = [inventory(s) for s in shelf_rows if any(holds(b, on_book) for b in books_of(s))]
     assert inventories(connection, SHELF, Query(conditions=(on_book,))) == expected
-    expected = [inventory(s) for s in shelf_rows if books_of(s) and holds(s, there_and_back)]
-    assert inventories(connection, SHELF, Query(conditions=(there_and_back,))) == expected
 
 
 @many
@@ -216,13 +213,10 @@ def test_sorting_and_paging_cut_one_sequence(
     connection: Connection, rows: list[Row], field: str, descending: bool, start: int, limit: int
 ) -> None:
     fill(connection, rows, [])
-    by_uuid = sorted(rows, key=lambda row: row["uuid"])
     lowest = "" if field in ("name", "uuid") else 0
-    ordered = sorted(
-        by_uuid,
-        key=lambda r: (r[field] is not None, lowest if r[field] is None else r[field]),
-        reverse=descending,
-    )
+    ordered = sorted(rows, key=lambda r: (r[field] is not None, lowest if r[field] is None else r[field]))
+    if descending:
+        ordered.reverse()
     query = Query(sort=field, descending=descending, start=start, limit=limit, reply_with_count=True)
     reply = json.loads(run_query(connection, BOOK, query))
     assert reply == {

@@ -1,12 +1,11 @@
-"""What the JSON of a row looks like, made by SQLite."""
+"""What the JSON of a row looks like, made by the database."""
 
 import json
 
 import pytest
-from sqlalchemy import Boolean, Column, Integer, MetaData, String, Table, insert
+from sqlalchemy import BigInteger, Boolean, Column, MetaData, String, Table, insert
 
-from mn.db.engine import Database
-from mn.db.schema import Document, Instant, private, uuid_column
+from mn.db.schema import Document, Instant, identity_columns, private
 from mn.query.parse import parse_query
 from mn.query.plan import load_one, run_query
 from mn.query.resource import Resource
@@ -15,10 +14,10 @@ metadata = MetaData()
 thing_table = Table(
     "thing",
     metadata,
-    uuid_column(primary_key=True),
+    *identity_columns("thing"),
     Column("name", String(255)),
-    Column("size", Integer, nullable=False),
-    Column("spare_size", Integer),
+    Column("size", BigInteger, nullable=False),
+    Column("spare_size", BigInteger),
     Column("is_big", Boolean, nullable=False),
     Column("is_old", Boolean),
     Column("notes", Document, nullable=False),
@@ -64,14 +63,11 @@ EMPTY_SHOWN = {
 
 
 @pytest.fixture
-def connection(tmp_path):
-    db = Database(tmp_path / "test.db")
-    db.prepare(metadata.create_all)
-    with db._write_engine.connect() as opened:
-        opened.execute(insert(thing_table), FULL)
-        opened.execute(insert(thing_table), EMPTY)
-        yield opened
-    db.close()
+def connection(connection):
+    metadata.create_all(connection)
+    connection.execute(insert(thing_table), FULL)
+    connection.execute(insert(thing_table), EMPTY)
+    return connection
 
 
 def test_a_row_shows_its_public_fields_and_leaves_nulls_out(connection):
@@ -86,7 +82,10 @@ def test_nulls_inside_a_document_belong_to_whoever_wrote_it(connection):
 
 def test_a_document_that_is_json_null_is_left_out_like_one_that_is_not_there(connection):
     connection.execute(insert(thing_table), {**EMPTY, "uuid": "null", "notes": None, "more_notes": None})
-    assert connection.exec_driver_sql("SELECT notes FROM thing WHERE uuid = 'null'").scalar() == "null"
+    assert (
+        connection.exec_driver_sql("SELECT CAST(notes AS TEXT) FROM thing WHERE uuid = 'null'").scalar()
+        == "null"
+    )
     shown = json.loads(load_one(connection, THING, "null"))
     assert "notes" not in shown
     assert "moreNotes" not in shown

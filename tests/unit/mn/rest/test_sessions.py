@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, select, text
@@ -14,6 +13,7 @@ from mn.db.global_settings import SESSIONS_PER_ACCOUNT as MOST
 from mn.db.schema import metadata
 from mn.rest import sessions as module
 from mn.rest.sessions import Sessions, session_table
+from tests.unit.mn.conftest import OpenDatabase
 
 SESSION_TIMEOUT_S = int(SESSION_TIMEOUT.default)
 SESSIONS_PER_ACCOUNT = int(MOST.default)
@@ -39,8 +39,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    db = Database(tmp_path / "db")
+async def db(opened: OpenDatabase) -> AsyncIterator[Database]:
+    db = opened()
     db.prepare(metadata.create_all)
     db.start()
     yield db

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, select
 
 from mn.db.engine import Database
 from mn.db.schema import metadata, new_uuid
+from mn.db.sqlite import SqliteDatabase
 from mn.db.vault import Vault
 from mn.jobs.hooks import Hook
 from mn.jobs.journal import Finished, NewJob, apply_records
@@ -23,7 +24,7 @@ from mn.settings import Settings
 
 @pytest.fixture
 async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    db = Database(tmp_path / "db")
+    db = SqliteDatabase(tmp_path / "db")
     db.prepare(metadata.create_all)
     db.start()
     yield db

@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mn.db.engine import Database
+from mn.db.open import open_database
+from tests import postgres
+
+OpenDatabase = Callable[[], Database]
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What `database_url` is set to: nothing for SQLite, else an empty PostgreSQL database."""
+    if request.param == "sqlite":
+        yield ""
+        return
+    with postgres.database() as url:
+        yield url
+
+
+@pytest.fixture
+def opened(database_url: str, tmp_path: Path) -> OpenDatabase:
+    """A function that opens one and the same database, as each start of a node does."""
+    return lambda: open_database(database_url, tmp_path / "db")
