@@ -11,10 +11,10 @@ BENCH := .venv/installed-bench
 
 export PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help venv run test check openapi bench bare clean
+.PHONY: help venv run test check openapi describe bench bare clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 venv: $(VENV) ## install everything into .venv; again only when pyproject.toml or constraints.txt changed
 
@@ -34,6 +34,11 @@ check: $(VENV) ## lint, formatting, types, who may import whom, unit tests
 
 openapi: $(VENV) ## write docs/openapi.json anew from the operations
 	$(BIN)/python -m mn openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+
+describe: $(VENV) ## write what the client knows of the API (its description, the SDK's actions) from the registry
+	$(BIN)/python -m mn describe > .venv/api_description.json
+	mv .venv/api_description.json mnclient/api_description.json
+	$(BIN)/python scripts/generate_sdk.py
 
 bench: $(BENCH) ## measure against peers and print the tables
 	$(BIN)/python -m bench all

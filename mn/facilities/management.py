@@ -15,6 +15,7 @@ from mn.db.schema import Instant, metadata, new_uuid, now_s, uuid_column
 from mn.facilities.accounts.sessions import SESSION_REPLY, session_reply
 from mn.facilities.common import find
 from mn.query.resource import Resource
+from mn.rest import describe
 from mn.rest.operation import Get, Query, Reply, SyncAction
 from mn.rest.services import Call
 from mn.rest.types import Ref
@@ -75,6 +76,25 @@ class GetCurrentTime(
         """Return the time as clients know its keys."""
         now = time.time()
         return {"currentTime": CurrentTime(int(now * 1000), int(now))}
+
+
+class GetApiDescription(
+    Get,
+    path="/description",
+    session=False,
+    returns={
+        "version": Annotated[str, Meta(description="version of the program")],
+        "operations": Annotated[dict[str, Any], Meta(description="operations by name")],
+        "resources": Annotated[dict[str, Any], Meta(description="resources by name")],
+    },
+):
+    """Describe the API of this node, for clients: its operations and resources as `python -m mn describe`
+    prints them.
+    """
+
+    async def answer(self, call: Call) -> Reply:
+        """Return what clients merge with what they know."""
+        return {"version": version("hardpoint"), **describe.served()}
 
 
 class IsReadyToGo(
