@@ -45,14 +45,9 @@ def upgrade() -> None:
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("uuid", name=op.f("pk_audit")),
     )
-    op.create_index("ix_audit_account_uuid", "audit", ["account_uuid"], unique=False)
-    op.create_index("ix_audit_client_address", "audit", ["client_address"], unique=False)
     op.create_index("ix_audit_create_date", "audit", ["create_date"], unique=False)
-    op.create_index("ix_audit_error_code", "audit", ["error_code"], unique=False)
     op.create_index("ix_audit_job_uuid", "audit", ["job_uuid"], unique=False)
-    op.create_index("ix_audit_operation", "audit", ["operation"], unique=False)
     op.create_index("ix_audit_resource_uuid", "audit", ["resource_uuid"], unique=False)
-    op.create_index("ix_audit_status", "audit", ["status"], unique=False)
 
     op.create_table(
         "device_address",
