@@ -14,10 +14,7 @@ from sqlalchemy import Connection, delete, insert
 from mn.db.audit import audit_table
 from mn.db.engine import Database
 from mn.db.schema import new_uuid, now_s
-from mn.query.resource import Resource
-from mn.rest.operation import Operation, Query
-
-AUDIT = Resource("Audit", audit_table)
+from mn.rest.operation import Operation
 
 DAY_S = 24 * 3600
 STRANGER_LINES_A_MINUTE = 60
@@ -26,10 +23,6 @@ STRANGERS_MAX = 10_000
 RELATED_MAX = 100
 
 _UUID = re.compile(r"[0-9a-f]{32}")
-
-
-class QueryAudit(Query, path=("/audits", "/audits/{uuid}"), reply=AUDIT):
-    """Query the audit log: all calls that change something, logins, logouts and refusals."""
 
 
 class Line:

@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -95,8 +96,8 @@ class WebHooks:
         self._clients: dict[bool, aiohttp.ClientSession] = {}
 
     async def start(self) -> None:
-        """Begin with what an earlier process left."""
-        context = ssl.create_default_context(cafile=self._settings.web_hook_ca)
+        """Begin with what an earlier process left. Raises HardpointError when web_hook_ca cannot be read."""
+        context = _trust(self._settings.web_hook_ca)
         self._clients = {local: self._client(context, from_loopback=local) for local in (False, True)}
         self._loop = asyncio.create_task(self._run())
 
@@ -226,6 +227,18 @@ class WebHooks:
             timeout=aiohttp.ClientTimeout(total=self._settings.web_hook_timeout_s),
             headers={"User-Agent": "Hardpoint"},
         )
+
+
+def _trust(authorities: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=authorities)
+    except (OSError, ssl.SSLError) as error:
+        raise HardpointError(
+            "SYS.1007",
+            "Invalid settings",
+            f"web_hook_ca {authorities} cannot be used: {error}",
+            remedy="name a PEM file of certificates that this user can read, or leave it out",
+        ) from error
 
 
 def hook_body(row: Row[Any]) -> bytes:

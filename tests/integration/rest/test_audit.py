@@ -83,6 +83,16 @@ def test_a_script_is_on_record_by_its_digest_and_hosts(rest: Rest) -> None:
     assert line["details"] == {"scriptSha256": hashlib.sha256(script.encode()).hexdigest()}
 
 
+def test_the_log_is_for_administrators(node: Node, rest: Rest) -> None:
+    password = hashlib.sha512(b"normal").hexdigest()
+    rest.create("/accounts", name="watcher", password=password)
+    normal = Rest(node.url, node.rest().log_in("watcher", "normal").body["inventory"]["uuid"])
+    assert normal.get("/audits").error["code"] == "ID.1002"
+    assert lines(rest, "QueryAudit", "errorCode=ID.1002")
+    renewed = normal.call("PUT", f"/accounts/sessions/{normal.session}/renew", {"renewSession": {}})
+    assert renewed.status == 200
+
+
 def test_no_secret_is_in_the_log(node: Node, rest: Rest) -> None:
     mine = node.rest().logged_in()
     mine.call("DELETE", f"/accounts/sessions/{mine.session}")

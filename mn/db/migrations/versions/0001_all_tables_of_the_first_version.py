@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -54,14 +55,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit")),
         sa.UniqueConstraint("uuid", name=op.f("uq_audit_uuid")),
     )
-    op.create_index("ix_audit_account_uuid", "audit", ["account_uuid"], unique=False)
-    op.create_index("ix_audit_client_address", "audit", ["client_address"], unique=False)
     op.create_index("ix_audit_create_date", "audit", ["create_date"], unique=False)
-    op.create_index("ix_audit_error_code", "audit", ["error_code"], unique=False)
     op.create_index("ix_audit_job_uuid", "audit", ["job_uuid"], unique=False)
-    op.create_index("ix_audit_operation", "audit", ["operation"], unique=False)
     op.create_index("ix_audit_resource_uuid", "audit", ["resource_uuid"], unique=False)
-    op.create_index("ix_audit_status", "audit", ["status"], unique=False)
 
     op.create_table(
         "device_address",

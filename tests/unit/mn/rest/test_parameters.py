@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agentkit.errors import Blame, HardpointError
 from mn.db.vault import Vault
 from mn.rest.operation import Get, registry
-from mn.rest.parameters import bind, query_values, whole_numbers
+from mn.rest.parameters import bind, left_aside, query_values, whole_numbers
 from mn.rest.types import HostAddress, Name, Port, Ref, RequestCodec, Secret, Tags
 
 json_values = st.recursive(
@@ -208,3 +208,28 @@ def test_tags_are_lists_of_texts() -> None:
     tags: Tags = bound(systemTags=["a::b"]).system_tags
     assert tags == ["a::b"]
     assert "'systemTags'" in fault(systemTags=[""])
+
+
+class _Labelled(Get):
+    """It registers nothing, having no path."""
+
+    labels: dict[str, str] | None = None
+    sizes: dict[str, int] | None = None
+    name: str | None = None
+
+
+def test_a_map_in_a_query_string_comes_key_by_key() -> None:
+    given = query_values([("labels.zone", "a"), ("labels.a.b", "c"), ("sizes.x", "5"), ("name", "n")])
+    bound = bind(_Labelled, given, lax=True)
+    assert isinstance(bound, _Labelled)
+    assert (bound.labels, bound.sizes, bound.name) == ({"zone": "a", "a.b": "c"}, {"x": 5}, "n")
+
+
+def test_a_map_with_a_wrong_value_is_named() -> None:
+    with pytest.raises(HardpointError, match="'sizes' is"):
+        bind(_Labelled, query_values([("sizes.x", "much")]), lax=True)
+
+
+def test_what_is_no_parameter_is_told_from_what_is_one() -> None:
+    names = ["labels", "labels.zone", "name", "name.x", "nmae", "systemTags", "user_tags"]
+    assert left_aside(_Labelled, names) == ["name.x", "nmae", "user_tags"]
