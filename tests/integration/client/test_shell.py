@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -140,3 +142,16 @@ def test_ctrl_c_during_a_job_leaves_the_shell_and_the_connection_usable(
     shell.type("QueryZone count=true\r")
     shell.wait_for("total: ")
     shell.process.close(force=True)
+
+
+def test_the_result_of_a_job_goes_to_standard_output_and_its_progress_does_not(
+    user: Home, cluster: dict[str, str], tmp_path: Path
+) -> None:
+    where = (f"clusterUuid={cluster['uuid']}", "managementIp=127.0.0.10")
+    out = tmp_path / "out.json"
+    words = ("AddKVMHost", "name=piped", *where, "username=root", "password=unused")
+    terminal = user.terminal("cli", *words, stdout=out)
+    terminal.wait_for("%")
+    assert terminal.end() == 0
+    assert json.loads(out.read_text())["inventory"]["name"] == "piped"
+    assert not any("piped" in line or "%" in line for line in terminal.lines)
