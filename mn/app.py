@@ -91,12 +91,13 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
     await global_settings.load()
     sessions = Sessions(db, global_settings)
     fleet, ca, context = await _fleet(settings, db)
-    services = Services(settings, db, vault, global_settings, sessions, fleet, secrets.token_hex(16))
-    fleet.observe(StockObserver(db, global_settings))
     codec = RequestCodec(vault)
+    services = Services(settings, db, vault, global_settings, sessions, fleet, codec, secrets.token_hex(16))
+    fleet.observe(StockObserver(db, global_settings))
     engine = Engine(
         db, services, resolver(codec), boundary=boundary, keep_s=lambda: global_settings[JOB_KEPT]
     )
+    services.engine = engine
     hooks, metrics = WebHooks(db, vault, settings), Metrics()
     _count(metrics, services, engine, hooks)
     if await db.write(ensure_admin):

@@ -49,6 +49,24 @@ class AddKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """UUID for the new resource; one is made when it is left out."""
 
 
+class CancelLongJobAction(sdk.Action[sdk.Value]):
+    """Cancel a long job: what it has done is undone. One that has ended stays as it is."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "CancelLongJob"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class ChangeClusterStateAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """Enable or disable a cluster with its hosts (manual 4.2.5)."""
 
@@ -268,6 +286,24 @@ class DeleteClusterAction(sdk.Action[sdk.Value]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class DeleteLongJobAction(sdk.Action[sdk.Value]):
+    """Forget a long job that has ended."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteLongJob"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class DeleteTagAction(sdk.Action[sdk.Value]):
     """Take a tag away."""
 
@@ -362,6 +398,24 @@ class GetHypervisorTypesAction(sdk.Action[sdk.Value]):
     _name = "GetHypervisorTypes"
     _value = sdk.Value
     _inventory = None
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetTaskProgressAction(sdk.Action[inventories.GetTaskProgressReply]):
+    """Say how far a job is: `apiId` is the uuid of its location, or a long job's `apiId`."""
+
+    Result = sdk.Result[inventories.GetTaskProgressReply]
+    _name = "GetTaskProgress"
+    _value = inventories.GetTaskProgressReply
+    _inventory = None
+
+    apiId: str | None = None
+    """Required: the uuid of a resource."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""
@@ -715,6 +769,48 @@ class QueryHostAction(sdk.Action[sdk.Many[inventories.HostInventory]]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class QueryLongJobAction(sdk.Action[sdk.Many[inventories.LongJobInventory]]):
+    """Query long jobs."""
+
+    Result = sdk.Result[sdk.Many[inventories.LongJobInventory]]
+    _name = "QueryLongJob"
+    _value = sdk.Many
+    _inventory = inventories.LongJobInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class QueryManagementNodeAction(sdk.Action[sdk.Many[inventories.ManagementNodeInventory]]):
     """Query management nodes."""
 
@@ -986,6 +1082,39 @@ class RenewSessionAction(sdk.Action[inventories.RenewSessionReply]):
 
     userTags: list[str] | None = None
     """User tags for the resource; they may also stand beside the parameters."""
+
+
+class SubmitLongJobAction(sdk.Action[sdk.One[inventories.LongJobInventory]]):
+    """Begin an operation as a long job; the answer is its row, not its end."""
+
+    Result = sdk.Result[sdk.One[inventories.LongJobInventory]]
+    _name = "SubmitLongJob"
+    _value = sdk.One
+    _inventory = inventories.LongJobInventory
+
+    jobName: str | None = None
+    """Required: the operation, APIAddKVMHostMsg: a text that is not empty."""
+
+    jobData: str | None = None
+    """Required: its parameters as JSON, secrets as stars: the operation's parameters, a JSON object."""
+
+    name: str | None = None
+    """Name of the long job: a text of 1 to 255 characters."""
+
+    description: str | None = None
+    """Description of the long job: a text of up to 2048 characters."""
+
+    targetResourceUuid: str | None = None
+    """UUID of what it acts on: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
 
 
 class UpdateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):

@@ -243,6 +243,46 @@ class HostInventory(Inventory):
     """Time of the last change."""
 
 
+class LongJobInventory(Inventory):
+    """LongJob as the node holds it."""
+
+    uuid: str | None
+    """UUID of the long job."""
+
+    name: str | None
+    """Name of the long job."""
+
+    description: str | None
+    """Description of the long job."""
+
+    apiId: str | None
+    """UUID of the job that does it."""
+
+    jobName: str | None
+    """The operation, APIAddKVMHostMsg."""
+
+    jobData: str | None
+    """Its parameters as JSON, secrets as stars."""
+
+    jobResult: str | None
+    """Its reply or error as JSON."""
+
+    state: str | None
+    """Running, Succeeded, Failed or Canceled."""
+
+    targetResourceUuid: str | None
+    """UUID of what it acts on."""
+
+    managementNodeUuid: str | None
+    """UUID of the management node that runs it."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
 class ManagementNodeInventory(Inventory):
     """ManagementNode as the node holds it."""
 
@@ -480,6 +520,13 @@ class GetCurrentTimeReply(Value):
 
     currentTime: Any | None
     """The time of the management node."""
+
+
+class GetTaskProgressReply(Value):
+    """What GetTaskProgress returns."""
+
+    inventories: list[Any] | None
+    """The job, none when there is none."""
 
 
 class GetVersionReply(Value):

@@ -15,7 +15,17 @@ from mn.db.audit import ACCEPTED, audit_table
 from mn.db.engine import Database
 from mn.db.schema import now_s
 from mn.jobs.hooks import Hook
-from mn.jobs.tables import FINAL, HookState, JobState, hook_table, job_table, lock_table, step_table
+from mn.jobs.tables import (
+    FINAL,
+    HookState,
+    JobState,
+    LongJobState,
+    hook_table,
+    job_table,
+    lock_table,
+    long_job_table,
+    step_table,
+)
 
 
 @dataclass(slots=True)
@@ -31,6 +41,7 @@ class NewJob:
     locked: Sequence[str] | None
     hook: Hook | None = None
     audit: Mapping[str, Any] | None = None
+    is_long: bool = False
 
 
 @dataclass(slots=True)
@@ -79,6 +90,7 @@ class Finished:
     hook: Hook | None = None
     error_code: str | None = None
     made: str | None = None
+    is_long: bool = False
 
 
 Record = NewJob | Started | StepDone | StepUndone | Failing | Finished
@@ -170,6 +182,9 @@ _STATEMENTS: dict[str, Any] = {
         finish_date=bindparam("b_date"),
     ),
     "hook": insert(hook_table),
+    "long end": update(long_job_table)
+    .where(long_job_table.c.api_id == bindparam("b_uuid"))
+    .values(state=bindparam("b_state"), job_result=bindparam("b_result"), last_op_date=bindparam("b_date")),
     "audit": insert(audit_table),
     "audit end": update(audit_table)
     .where(audit_table.c.job_uuid == bindparam("b_uuid"), audit_table.c.status == ACCEPTED)
@@ -194,6 +209,7 @@ def _rows(record: Record) -> list[tuple[str, dict[str, Any]]]:
                 "locks": record.locks,
                 "state": state,
                 "hook": msgspec.json.encode(record.hook).decode() if record.hook else None,
+                "is_long": record.is_long,
                 "deadline": record.deadline,
                 "create_date": now_s(),
             }
@@ -242,6 +258,8 @@ def _end_rows(record: Finished) -> list[tuple[str, dict[str, Any]]]:
         ("unlock", {"b_uuid": record.uuid}),
         ("audit end", audit),
     ]
+    if record.is_long:
+        rows.append(("long end", _long_end(record, int(now))))
     if record.hook:
         hook = {
             "job_uuid": record.uuid,
@@ -255,6 +273,18 @@ def _end_rows(record: Finished) -> list[tuple[str, dict[str, Any]]]:
         }
         rows.append(("hook", hook))
     return rows
+
+
+def _long_end(record: Finished, now: int) -> dict[str, Any]:
+    state = LongJobState.SUCCEEDED
+    if record.error is not None:
+        state = LongJobState.CANCELED if record.error_code == "SYS.1017" else LongJobState.FAILED
+    return {
+        "b_uuid": record.uuid,
+        "b_state": state,
+        "b_result": record.result or record.error,
+        "b_date": now,
+    }
 
 
 def _locks(uuid: str, resources: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text
 
-from mn.db.schema import Instant, metadata, uuid_column
+from mn.db.schema import Instant, date_columns, metadata, named_columns, uuid_column
 
 
 class JobState(StrEnum):
@@ -43,12 +43,37 @@ job_table = Table(
     Column("result", Text),
     Column("error", Text),
     Column("hook", Text),
+    Column("is_long", Boolean, nullable=False),
     Column("deadline", Instant, nullable=False),
     Column("create_date", Instant, nullable=False),
     Column("finish_date", Instant),
 )
 Index("ix_job_unfinished", job_table.c.seq, sqlite_where=job_table.c.finish_date.is_(None))
 Index("ix_job_finish_date", job_table.c.finish_date)
+
+
+class LongJobState(StrEnum):
+    """State of a long job, as the API has it."""
+
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+    CANCELED = "Canceled"
+
+
+long_job_table = Table(
+    "long_job",
+    metadata,
+    *named_columns("long job"),
+    uuid_column("api_id", nullable=False, unique=True, comment="UUID of the job that does it"),
+    Column("job_name", String(255), nullable=False, index=True, comment="the operation, APIAddKVMHostMsg"),
+    Column("job_data", Text, nullable=False, comment="its parameters as JSON, secrets as stars"),
+    Column("job_result", Text, comment="its reply or error as JSON"),
+    Column("state", String(16), nullable=False, index=True, comment="Running, Succeeded, Failed or Canceled"),
+    uuid_column("target_resource_uuid", index=True, comment="UUID of what it acts on"),
+    uuid_column("management_node_uuid", comment="UUID of the management node that runs it"),
+    *date_columns(),
+)
 
 step_table = Table(
     "job_step",

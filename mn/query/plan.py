@@ -9,7 +9,8 @@ import operator as operators
 import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from functools import cache, reduce
+from functools import cache
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import (
@@ -197,36 +198,51 @@ def _group(resource: Resource, query: Query) -> Select[Any]:
 
 @cache
 def _whole_row(resource: Resource) -> ColumnElement[str]:
-    """Return the JSON object of all fields; making it takes longer than running it on a row does."""
-    return _row_json(resource.fields.values(), resource.table)
+    """Return the JSON object of all fields; making it takes longer than running it on a row does.
+
+    What is never null comes first: in one piece it costs a fifth less.
+    """
+    fields = sorted(resource.fields.values(), key=_is_always_shown, reverse=True)
+    return _row_json(fields, resource.table)
 
 
 def _row_json(fields: Iterable[Field], table: FromClause) -> ColumnElement[str]:
-    """Return an expression that makes a JSON object of a row and leaves nulls out.
+    """Return an expression that makes a JSON object of a row, fields in their order, and leaves nulls out.
 
-    What is never null makes an object whose brace is cut off again, the rest follows where it is not null.
-    json_patch would do the same for all fields at once, in half again the time, but would leave out nulls
-    inside documents as well.
+    Neighbours that are never null are one object without its braces, the others are put in where they are not
+    null. json_patch would do that for all fields at once, but would leave out nulls inside documents as
+    well.
     """
-    always: list[Any] = []
-    sometimes: list[ColumnElement[str]] = []
-    for field in fields:
-        column = table.c[field.column.name]
-        if isinstance(field.column.type, Document):
-            # A document may be JSON's null, and its brace must not be cut off.
-            known = func.nullif(func.json(column), literal_column("'null'"), type_=String)
-            sometimes.append(func.coalesce(_text(f',"{field.name}":') + known, _text("")))
-        elif field.column.nullable:
-            known = func.json_quote(_json_value(field, column), type_=String)
-            sometimes.append(case((column.is_(None), _text("")), else_=_text(f',"{field.name}":') + known))
+    parts: list[ColumnElement[str]] = []
+    opened = False
+    for always, neighbours in groupby(fields, _is_always_shown):
+        if not always:
+            parts += [_where_not_null(field, table) for field in neighbours]
+            continue
+        built = func.json_object(*(x for f in neighbours for x in (_text(f.name), _json_value(f, table))))
+        if parts:
+            parts.append(_text(",") + func.trim(built, _text("{}"), type_=String))
         else:
-            always += [_text(field.name), _json_value(field, column)]
-    if not always:
-        return _text("{") + func.substr(reduce(operators.add, sometimes), 2, type_=String) + _text("}")
-    built = func.json_object(*always, type_=String)
-    if not sometimes:
-        return built
-    return reduce(operators.add, sometimes, func.rtrim(built, _text("}"), type_=String)) + _text("}")
+            opened = True
+            parts.append(func.rtrim(built, _text("}"), type_=String))
+    joined: ColumnElement[str] = func.printf(_text("%s" * len(parts)), *parts, type_=String)
+    if not opened:
+        joined = _text("{") + func.substr(joined, literal_column("2"), type_=String)
+    return joined + _text("}")
+
+
+def _is_always_shown(field: Field) -> bool:
+    # A document may be JSON's null, and braces of its own must not be trimmed.
+    return not field.column.nullable and not isinstance(field.column.type, Document)
+
+
+def _where_not_null(field: Field, table: FromClause) -> ColumnElement[str]:
+    column, name = table.c[field.column.name], _text(f',"{field.name}":')
+    if isinstance(field.column.type, Document):
+        known = func.nullif(func.json(column), _text("null"), type_=String)
+        return func.coalesce(name + known, _text(""))
+    known = func.json_quote(_json_value(field, table), type_=String)
+    return case((column.is_(None), _text("")), else_=name + known)
 
 
 def _text(constant: str) -> ColumnElement[str]:
@@ -234,7 +250,8 @@ def _text(constant: str) -> ColumnElement[str]:
     return literal_column(f"'{constant}'", String)
 
 
-def _json_value(field: Field, column: Any) -> Any:
+def _json_value(field: Field, table: FromClause) -> Any:
+    column = table.c[field.column.name]
     match field.column.type:
         case Instant():
             return func.api_date(column)

@@ -32,10 +32,12 @@ SERVED = {
 """Documented operations that this version serves. One that is added is added here too."""
 
 BESIDE_THE_MANUAL = {
+    "CancelLongJob",
     "CreateAccount",
     "CreateSystemTag",
     "CreateUserTag",
     "DeleteAccount",
+    "DeleteLongJob",
     "DeleteTag",
     "GetApiDescription",
     "GetCurrentTime",
@@ -46,7 +48,10 @@ BESIDE_THE_MANUAL = {
     "QueryAccount",
     "QueryAudit",
     "QueryBlockDevice",
+    "GetTaskProgress",
     "QueryGlobalConfig",
+    "QueryLongJob",
+    "SubmitLongJob",
     "QuerySystemTag",
     "QueryUserTag",
     "QueryManagementNode",

@@ -95,6 +95,7 @@ def upgrade() -> None:
         sa.Column("result", sa.Text(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("hook", sa.Text(), nullable=True),
+        sa.Column("is_long", sa.Boolean(), nullable=False),
         sa.Column("deadline", sa.BigInteger(), nullable=False),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.Column("finish_date", sa.BigInteger(), nullable=True),
@@ -105,6 +106,28 @@ def upgrade() -> None:
     op.create_index(
         "ix_job_unfinished", "job", ["seq"], unique=False, sqlite_where=sa.text("finish_date IS NULL")
     )
+
+    op.create_table(
+        "long_job",
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("description", sa.String(length=2048), nullable=True),
+        sa.Column("api_id", sa.String(length=32), nullable=False),
+        sa.Column("job_name", sa.String(length=255), nullable=False),
+        sa.Column("job_data", sa.Text(), nullable=False),
+        sa.Column("job_result", sa.Text(), nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("target_resource_uuid", sa.String(length=32), nullable=True),
+        sa.Column("management_node_uuid", sa.String(length=32), nullable=True),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.Column("last_op_date", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("uuid", name=op.f("pk_long_job")),
+        sa.UniqueConstraint("api_id", name=op.f("uq_long_job_api_id")),
+    )
+    op.create_index("ix_long_job_job_name", "long_job", ["job_name"], unique=False)
+    op.create_index("ix_long_job_name", "long_job", ["name"], unique=False)
+    op.create_index("ix_long_job_state", "long_job", ["state"], unique=False)
+    op.create_index("ix_long_job_target_resource_uuid", "long_job", ["target_resource_uuid"], unique=False)
 
     op.create_table(
         "management_node",
