@@ -146,8 +146,3 @@ def user(home: Home) -> Home:
 def zone(admin: Rest) -> dict[str, str]:
     """A zone whose name is like no other's."""
     return admin.create("/zones", name="paris-1", description="first")
-
-
-@pytest.fixture(scope="session")
-def cluster(admin: Rest, zone: dict[str, str]) -> dict[str, str]:
-    return admin.create("/clusters", name="seine", zoneUuid=zone["uuid"], hypervisorType="KVM")
