@@ -73,9 +73,12 @@ class Runner:
         try:
             if self.connection.options.session is None:
                 raise NotLoggedInError("to look at a job needs a session")
-            with Bar() as bar:
-                options = replace(self.connection.options, on_progress=bar.show)
-                return self._guarded(what, job_uuid, lambda: self.connection.follow(job_uuid, options), ())
+            options = self.connection.options
+            return self._guarded(
+                what,
+                job_uuid,
+                lambda bar: self.connection.follow(job_uuid, replace(options, on_progress=bar.show)),
+            )
         except HardpointClientError as error:
             return self._failed(error, what)
 
@@ -118,16 +121,15 @@ class Runner:
     def _call(self, command: Command) -> int:
         operation = command.operation
         job_uuid = uuid.uuid4().hex if operation.job else None
-        with Bar() as bar:
-            options = replace(self.connection.options, job_uuid=job_uuid, on_progress=bar.show)
-            if command.timeout_s is not None:
-                options = replace(options, timeout_s=command.timeout_s)
-            return self._guarded(
-                operation.name,
-                job_uuid,
-                lambda: self._sent(command, options),
-                tuple(command.values.get("fields", ())),
-            )
+        options = replace(self.connection.options, job_uuid=job_uuid)
+        if command.timeout_s is not None:
+            options = replace(options, timeout_s=command.timeout_s)
+        return self._guarded(
+            operation.name,
+            job_uuid,
+            lambda bar: self._sent(command, replace(options, on_progress=bar.show)),
+            tuple(command.values.get("fields", ())),
+        )
 
     def _sent(self, command: Command, options: Options) -> Any:
         name = command.operation.name
@@ -139,10 +141,12 @@ class Runner:
         return body
 
     def _guarded(
-        self, what: str, job_uuid: str | None, call: Callable[[], Any], columns: Sequence[str]
+        self, what: str, job_uuid: str | None, call: Callable[[Bar], Any], columns: Sequence[str] = ()
     ) -> int:
+        """Show what a call returns, once its bar is gone."""
         try:
-            body = call()
+            with Bar() as bar:
+                body = call(bar)
         except KeyboardInterrupt:
             if job_uuid is None:
                 raise

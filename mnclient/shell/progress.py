@@ -58,6 +58,8 @@ class Bar:
             TextColumn("{task.fields[step]}", markup=False),
             console=Console(stderr=True),
             transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self._task = self._bar.add_task("", total=100, step="")
         self._bar.start()

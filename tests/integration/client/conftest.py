@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -61,16 +62,13 @@ class Home:
         done = self.run("login", "--password-stdin", stdin="password\n")
         assert done.returncode == 0, done.stderr
 
-    def terminal(self, *arguments: str) -> Terminal:
-        """Run a command in a terminal."""
+    def terminal(self, *arguments: str, stdout: Path | None = None) -> Terminal:
+        """Run a command in a terminal; `stdout` is a file that its output goes to instead."""
+        argv = [*ARGV, *arguments]
+        if stdout is not None:
+            argv = ["sh", "-c", f"exec {shlex.join(argv)} > {shlex.quote(str(stdout))}"]
         return Terminal(
-            pexpect.spawn(
-                ARGV[0],
-                [*ARGV[1:], *arguments],
-                env=self.environment,
-                dimensions=(HEIGHT, WIDTH),
-                timeout=WAIT_S,
-            )
+            pexpect.spawn(argv[0], argv[1:], env=self.environment, dimensions=(HEIGHT, WIDTH), timeout=WAIT_S)
         )
 
 
@@ -148,8 +146,3 @@ def user(home: Home) -> Home:
 def zone(admin: Rest) -> dict[str, str]:
     """A zone whose name is like no other's."""
     return admin.create("/zones", name="paris-1", description="first")
-
-
-@pytest.fixture(scope="session")
-def cluster(admin: Rest, zone: dict[str, str]) -> dict[str, str]:
-    return admin.create("/clusters", name="seine", zoneUuid=zone["uuid"], hypervisorType="KVM")

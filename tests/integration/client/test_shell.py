@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.integration.client.conftest import Home, Terminal
+from tests.unit.mnclient.fake_node import Received, Reply, fake_node
 
 PROMPT = "admin >>>"
 NO_ACCOUNT = "- >>>"
@@ -102,41 +105,76 @@ def test_the_login_command_asks_for_the_password_unseen(home: Home) -> None:
     assert not any(line.endswith(": password") for line in terminal.lines)
 
 
-def test_a_job_shows_its_progress_and_goes_on_after_ctrl_c(user: Home, cluster: dict[str, str]) -> None:
-    words = [
-        "AddKVMHost",
-        "name=slow",
-        f"clusterUuid={cluster['uuid']}",
-        "managementIp=127.0.0.1",
-        "username=root",
-        "password=unused",
-    ]
-    terminal = user.terminal("cli", *words)
-    terminal.wait_for("%")
+class LongJob:
+    """What a node answers whose jobs end when they are told to: a real one's may end before a Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.has_ended = False
+
+    def __call__(self, received: Received) -> Reply:
+        if received.method == "PUT":
+            return 200, {"inventory": {"uuid": "5" * 32}}, {}
+        if received.method == "GET" and "/api-jobs/" not in received.path:
+            return 200, {"total": 7}, {}
+        if received.method == "GET" and self.has_ended:
+            return 200, {"inventory": {"name": "slow"}}, {}
+        progress = {"X-Job-Progress": "60", "X-Job-Step": "connect_host"}
+        return 202, {"location": f"http://node{received.path.partition('/hosts')[0]}/api-jobs/1"}, progress
+
+
+ADD = ("AddKVMHost", "name=slow", "clusterUuid=1", "managementIp=h", "username=root", "password=unused")
+
+
+@pytest.fixture
+def long_job(home: Home) -> Iterator[LongJob]:
+    """The user's node is one with a job that goes on and on."""
+    job = LongJob()
+    with fake_node(job) as node:
+        home.environment["HARDPOINT_URL"] = node.url
+        home.log_in()
+        yield job
+
+
+def test_a_job_shows_its_progress_and_goes_on_after_ctrl_c(home: Home, long_job: LongJob) -> None:
+    terminal = home.terminal("cli", *ADD)
+    terminal.wait(lambda t: any("60%" in line and "connect_host" in line for line in t.lines), "progress")
     terminal.process.sendcontrol("c")
-    terminal.wait_for("interrupted; the job goes on")
+    terminal.wait_for("AddKVMHost: interrupted; the job goes on")
     terminal.wait_for("follow it: hardpoint job ")
     said = next(line for line in terminal.lines if "follow it" in line)
     assert terminal.end() == 130
-    followed = user.run("job", said.split()[-1])
+    long_job.has_ended = True
+    followed = home.run("job", said.split()[-1])
     assert followed.returncode == 0, followed.stderr
-    assert '"slow"' in followed.stdout
+    assert json.loads(followed.stdout)["inventory"]["name"] == "slow"
 
 
 def test_ctrl_c_during_a_job_leaves_the_shell_and_the_connection_usable(
-    user: Home, cluster: dict[str, str]
+    home: Home, long_job: LongJob
 ) -> None:
-    shell = user.terminal("cli")
+    shell = home.terminal("cli")
     shell.wait_for_prompt(PROMPT)
-    where = f"clusterUuid={cluster['uuid']} managementIp=127.0.0.9"
-    shell.type(f"AddKVMHost name=slow2 {where} username=root password=unused\r")
-    shell.wait_for("%")
+    shell.type(" ".join(ADD) + "\r")
+    shell.wait_for("60%")
     shell.process.sendcontrol("c")
     shell.wait_for("follow it: hardpoint job ")
     shell.wait_for_prompt(PROMPT)
     job = next(line for line in shell.lines if "follow it" in line).split()[-1]
+    long_job.has_ended = True
     shell.type(f"job {job}\r")
-    shell.wait_for("│ slow2")
+    shell.wait_for("│ slow")
     shell.type("QueryZone count=true\r")
-    shell.wait_for("total: ")
+    shell.wait_for("total: 7")
     shell.process.close(force=True)
+
+
+def test_the_result_of_a_job_goes_to_standard_output_and_its_progress_does_not(
+    home: Home, long_job: LongJob, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.json"
+    terminal = home.terminal("cli", *ADD, stdout=out)
+    terminal.wait_for("60%")
+    long_job.has_ended = True
+    assert terminal.end() == 0
+    assert json.loads(out.read_text())["inventory"]["name"] == "slow"
+    assert not any("slow" in line or "%" in line for line in terminal.lines)
