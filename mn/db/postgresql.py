@@ -66,6 +66,7 @@ class PostgresDatabase(Database):
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         self._readers = asyncio.Semaphore(READERS)
+        self._idle: list[AsyncConnection] = []
         self._reading: set[asyncio.Task[None]] = set()
         self._writer: AsyncConnection | None = None
         self._units: asyncio.Queue[Unit | None] = asyncio.Queue()
@@ -133,6 +134,8 @@ class PostgresDatabase(Database):
             await self._writing
         if self._reading:
             await asyncio.wait(self._reading)
+        for connection in self._idle:
+            await connection.close()
         await self._drop_writer()
         await self._engine.dispose()
 
@@ -233,8 +236,7 @@ class PostgresDatabase(Database):
         async with self._readers:
             for last in (False, True):
                 try:
-                    async with self._read_engine.connect() as connection, connection.begin():
-                        result = await connection.run_sync(unit.fn)
+                    result = await self._read_once(unit)
                 except BaseException as error:  # noqa: BLE001 - handed to the caller's future
                     if not last and isinstance(error, DBAPIError) and error.connection_invalidated:
                         continue
@@ -242,6 +244,17 @@ class PostgresDatabase(Database):
                 else:
                     unit.done(result, None)
                 return
+
+    async def _read_once(self, unit: Unit) -> Any:
+        connection = self._idle.pop() if self._idle else await self._read_engine.connect()
+        try:
+            async with connection.begin():
+                result = await connection.run_sync(unit.fn)
+        except BaseException:
+            await connection.close()
+            raise
+        self._idle.append(connection)
+        return result
 
 
 _SERVER = text(

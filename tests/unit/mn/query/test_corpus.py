@@ -21,15 +21,9 @@ CORPUS = [
     line
     for file in sorted((Path(__file__).parent / "corpus").glob("*.txt"))
     for line in file.read_text().splitlines()
-] + [
-    "name=\0",
-    "name>\0",
-    "name?=a,\0",
-    "name=\ud800",
-    "name~=\udfff%",
-    "name=" + "x" * 70000,
-    "a." * 500 + "b=c",
 ]
+CORPUS += ["name=\0", "name>\0", "name?=a,\0", "name=\ud800", "name~=\udfff%"]
+CORPUS += ["name=" + "x" * 70000, "a." * 500 + "b=c"]
 PARAMETERS = ["sort", "groupBy", "fields", "limit", "start", "count", "replyWithCount"]
 
 
@@ -42,13 +36,17 @@ def hosts(connection: Connection) -> Connection:
 
 def answer(connection: Connection, **parameters: list[str]) -> str:
     """Return the rows or the refusal; anything else is raised and fails the test."""
+    refusal: HardpointError | None = None
+    found = "{}"
     try:
         found = run_query(connection, HOST, parse_query(parameters))
     except HardpointError as error:
-        assert error.code == "SYS.1007"
-        assert error.details
-        assert error.remedy
-        return error.details
+        refusal = error
+    if refusal is not None:
+        assert refusal.code == "SYS.1007"
+        assert refusal.details
+        assert refusal.remedy
+        return refusal.details
     assert set(json.loads(found)) <= {"inventories", "total"}
     return found
 
