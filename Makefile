@@ -11,7 +11,7 @@ BENCH := .venv/installed-bench
 
 export PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-postgres check bench bare clean
+.PHONY: help venv run test test-postgres check openapi describe bench bare clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +35,14 @@ check: $(VENV) ## lint, formatting, types, who may import whom, unit tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/unit
+
+openapi: $(VENV) ## write docs/openapi.json anew from the operations
+	$(BIN)/python -m mn openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json
+
+describe: $(VENV) ## write what the client knows of the API (its description, the SDK's actions) from the registry
+	$(BIN)/python -m mn describe > .venv/api_description.json
+	mv .venv/api_description.json mnclient/api_description.json
+	$(BIN)/python scripts/generate_sdk.py
 
 bench: $(BENCH) ## measure against peers and print the tables
 	$(BIN)/python -m bench all

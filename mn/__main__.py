@@ -1,4 +1,4 @@
-"""The management node as a command: `serve` it, `stop` it with its local agents."""
+"""The management node as a command: `serve` it, `stop` it with its local agents, print its `openapi`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from pydantic import ValidationError
 
 from agentkit import logs, notify
 from agentkit.errors import HardpointError
-from mn import app
+from mn import app, facilities
 from mn.fleet.deploy import agent_homes, stop_agent, stop_process
 from mn.jobs.job import Boundary
+from mn.rest import describe, openapi
+from mn.rest.operation import registry
 from mn.settings import Settings
 
 LOCK = "mn.lock"
@@ -50,6 +52,10 @@ def main(argv: list[str] | None = None, boundary: Boundary = lambda _name: None)
     stop = commands.add_parser("stop", help="stop the node of a state folder and its local agents")
     stop.add_argument("--state", type=Path, required=True, help="the folder given to serve")
     stop.set_defaults(run=_stop)
+    described = commands.add_parser("describe", help="print the description of the API that clients ship")
+    described.set_defaults(run=_describe)
+    description = commands.add_parser("openapi", help="print the API's description (OpenAPI 3.1)")
+    description.set_defaults(run=_openapi)
     arguments = parser.parse_args(argv)
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
@@ -145,6 +151,18 @@ def _stop(arguments: argparse.Namespace) -> int:
     stopped = stop_process(lambda: _holder(state))
     agents = sum(stop_agent(home) for home in agent_homes(state / app.AGENTS_DIR))
     print(json.dumps({"mn": stopped, "agents": agents}))  # noqa: T201
+    return 0
+
+
+def _describe(_arguments: argparse.Namespace) -> int:
+    facilities.load()
+    print(describe.render(), end="")  # noqa: T201
+    return 0
+
+
+def _openapi(_arguments: argparse.Namespace) -> int:
+    facilities.load()
+    sys.stdout.buffer.write(openapi.render(openapi.document(registry.values())))
     return 0
 
 

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import os
 import secrets
+import socket
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from aiohttp import web
-from sqlalchemy import Column, Connection, String, Table, insert, select
+from sqlalchemy import Column, Connection, String, Table, func, insert, select
 
 from agentkit.errors import HardpointError
 from agentkit.tls import client_context
@@ -23,18 +25,22 @@ from mn.db.schema import metadata, new_uuid
 from mn.db.vault import Vault
 from mn.facilities.accounts.tables import DEFAULT_PASSWORD_NOTICE, ensure_admin
 from mn.facilities.hosts.stock import StockObserver
-from mn.facilities.hosts.tables import load_deployed
+from mn.facilities.hosts.tables import host_table, load_deployed
+from mn.facilities.management import HEARTBEAT_S, beat
 from mn.fleet.ca import CertificateAuthority
 from mn.fleet.client import AgentClient, Endpoint
 from mn.fleet.deploy import Deployer, LocalDeployer, Target
 from mn.fleet.fleet import Fleet
 from mn.fleet.ssh import SshPool
-from mn.jobs.engine import Engine
+from mn.jobs.engine import Engine, JobRequest
 from mn.jobs.job import Boundary
+from mn.jobs.tables import JobState
+from mn.rest.metrics import Metrics
 from mn.rest.server import RestServer, resolver
 from mn.rest.services import Services
 from mn.rest.sessions import Sessions
 from mn.rest.types import RequestCodec
+from mn.rest.webhooks import WebHooks
 from mn.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -57,7 +63,8 @@ class Node:
     engine: Engine[Services]
     runner: web.AppRunner
     url: str
-    chores: asyncio.Task[None]
+    hooks: WebHooks
+    chores: list[asyncio.Task[None]]
 
 
 def _no_boundary(_name: str) -> None:
@@ -85,36 +92,91 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
     await global_settings.load()
     sessions = Sessions(db, global_settings)
     fleet, ca, context = await _fleet(settings, db)
-    services = Services(settings, db, vault, global_settings, sessions, fleet, secrets.token_hex(16))
-    fleet.observe(StockObserver(db, global_settings))
     codec = RequestCodec(vault)
+    services = Services(settings, db, vault, global_settings, sessions, fleet, codec, secrets.token_hex(16))
+    fleet.observe(StockObserver(db, global_settings))
     engine = Engine(
         db, services, resolver(codec), boundary=boundary, keep_s=lambda: global_settings[JOB_KEPT]
     )
+    services.engine = engine
+    hooks, metrics = WebHooks(db, vault, settings), Metrics()
+    _count(metrics, services, engine, hooks)
     if await db.write(ensure_admin):
         log.warning(DEFAULT_PASSWORD_NOTICE)
-    runner = web.AppRunner(RestServer(services, engine, codec).application(), access_log=None)
+    await db.write(beat, socket.gethostname())
+    server = RestServer(services, engine, codec, metrics)
+    runner = _runner(server, settings)
     await runner.setup()
     try:
         url = await _listen(runner, settings)
         await _track_hosts(services)
+        await hooks.start()
         resumed = await engine.start()
     except BaseException:
         await runner.cleanup()
+        await hooks.stop()
         await fleet.stop()
         raise
     log.info("management node ready", extra={"url": url, "resumed_jobs": resumed})
-    chores = asyncio.create_task(_chores(services, ca, context))
-    return Node(services, engine, runner, url, chores)
+    chores = [
+        asyncio.create_task(_chores(services, ca, context, server)),
+        asyncio.create_task(_heartbeat(services)),
+    ]
+    return Node(services, engine, runner, url, hooks, chores)
 
 
 async def stop(node: Node) -> None:
     """Stop serving; running jobs stay in the journal, agents go on."""
-    node.chores.cancel()
+    for chore in node.chores:
+        chore.cancel()
     await node.runner.cleanup()
     await node.engine.stop()
+    await node.hooks.stop()
     await node.services.fleet.stop()
     await asyncio.to_thread(node.services.db.close)
+
+
+def _runner(server: RestServer, settings: Settings) -> web.AppRunner:
+    """Return the HTTP server. Its keep-alive time-out also ends connections whose next head dribbles in."""
+    return web.AppRunner(
+        server.application(),
+        access_log=None,
+        keepalive_timeout=settings.idle_timeout_s,
+        lingering_time=1.0,
+    )
+
+
+def _count(metrics: Metrics, services: Services, engine: Engine[Services], hooks: WebHooks) -> None:
+    """Let the parts be counted, and wake the web hooks when a job ends."""
+
+    def ended(request: JobRequest, error: HardpointError | None) -> None:
+        metrics.job_ended(request, error)
+        if request.hook:
+            hooks.wake()
+
+    async def jobs() -> Mapping[tuple[str, ...], float]:
+        return {(operation, state): count for (operation, state), count in engine.counts().items()}
+
+    async def queued() -> Mapping[tuple[str, ...], float]:
+        return {(): sum(n for (_, state), n in engine.counts().items() if state is JobState.QUEUED)}
+
+    async def hosts() -> Mapping[tuple[str, ...], float]:
+        return await services.db.read(_count_hosts)
+
+    async def outbox() -> Mapping[tuple[str, ...], float]:
+        return {(state,): count for state, count in (await hooks.counts()).items()}
+
+    engine.on_end = ended
+    services.db.on_commit = metrics.write_group
+    metrics.gauge("hardpoint_jobs", "Jobs that have not ended.", ["operation", "state"], jobs)
+    metrics.gauge("hardpoint_jobs_waiting", "Jobs that wait for a lock.", [], queued)
+    metrics.gauge("hardpoint_hosts", "Hosts by status.", ["status"], hosts)
+    metrics.gauge("hardpoint_web_hooks", "Web hooks of the last two days by state.", ["state"], outbox)
+
+
+def _count_hosts(connection: Connection) -> dict[tuple[str, ...], float]:
+    query = select(host_table.c.status, func.count()).group_by(host_table.c.status)
+    return {(status,): count for status, count in connection.execute(query)}
 
 
 async def _fleet(settings: Settings, db: Database) -> tuple[Fleet, CertificateAuthority, ssl.SSLContext]:
@@ -185,12 +247,24 @@ async def _track_hosts(services: Services) -> None:
         )
 
 
-async def _chores(services: Services, ca: CertificateAuthority, context: ssl.SSLContext) -> None:
-    """Forget expired sessions and renew certificates, the node's own and the agents'."""
+async def _heartbeat(services: Services) -> None:
+    while True:
+        await asyncio.sleep(HEARTBEAT_S)
+        try:
+            await services.db.write(beat, socket.gethostname())
+        except Exception:
+            log.exception("the heartbeat could not be written, it is tried again")
+
+
+async def _chores(
+    services: Services, ca: CertificateAuthority, context: ssl.SSLContext, server: RestServer
+) -> None:
+    """Forget expired sessions and old audit lines, and renew certificates, the node's own and the agents'."""
     while True:
         await asyncio.sleep(CHORES_EVERY_S)
         try:
             await services.sessions.purge()
+            await server.audit.purge()
             pair = await asyncio.to_thread(ca.client)
             context.load_cert_chain(pair.certificate, pair.key)
             await services.fleet.renew_certificates()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, SecretStr
+from pydantic import Field, IPvAnyNetwork, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -46,6 +46,40 @@ class Settings(BaseSettings):
         1024 * 1024, ge=1024, description="bytes kept of each output stream of a script"
     )
     shell_hosts_at_once: int = Field(50, ge=1, description="hosts that run a script of KvmRunShell at once")
+    body_max_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="bytes that a request's body may have")
+    body_timeout_s: float = Field(60.0, gt=0, description="seconds in which a request's body must arrive")
+    idle_timeout_s: float = Field(
+        75.0,
+        gt=0,
+        description="seconds in which the head of a connection's next request must arrive; then it is closed",
+    )
+    web_hook_networks: list[IPvAnyNetwork] = Field(
+        [],
+        description="networks that web hooks may be sent to; empty: all. Loopback is for requests from"
+        " loopback; link-local, multicast and reserved addresses are never called",
+    )
+    web_hook_ca: Path | None = Field(
+        None, description="PEM file of the authorities that HTTPS receivers of web hooks are checked by"
+    )
+    web_hook_timeout_s: float = Field(10.0, gt=0, description="seconds that a web hook's receiver may take")
+    web_hooks_at_once: int = Field(32, ge=1, description="web hooks that are sent at the same time")
+    web_hooks_at_once_per_receiver: int = Field(4, ge=1, description="the same, to one receiver")
+    web_hook_retry_s: float = Field(
+        1.0, gt=0, description="seconds to the second attempt; each further one waits about twice as long"
+    )
+    web_hook_retry_max_s: float = Field(300.0, gt=0, description="the longest wait between two attempts")
+    web_hook_give_up_s: float = Field(86400.0, gt=0, description="seconds after which a web hook is given up")
+    login_failures: int = Field(
+        5, ge=1, description="failed logins of an address or account before further ones have to wait"
+    )
+    login_wait_s: float = Field(
+        1.0, gt=0, description="seconds of the first wait; each further failure doubles it"
+    )
+    login_wait_max_s: float = Field(900.0, gt=0, description="the longest wait between two failed logins")
+    audit_keep_days: int = Field(180, ge=1, description="days that lines of the audit log are kept")
+    metrics_networks: list[IPvAnyNetwork] = Field(
+        [], description="networks, beside loopback, that may read /metrics and /health"
+    )
 
     @classmethod
     def load(cls, state_dir: Path, **given: object) -> Settings:

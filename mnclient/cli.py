@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-import urllib.error
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mnclient.api import ApiError
+from mnclient.errors import HardpointClientError, NoAnswerError
 from mnclient.local import (
     LocalError,
     LocalNode,
@@ -21,19 +21,32 @@ from mnclient.local import (
     stop_requests,
     wait_for_end,
 )
-from mnclient.tables import console, show_hardware
+from mnclient.shell.output import EXIT_CODES, EXIT_REFUSED, FORMATS, explain
 
+if TYPE_CHECKING:
+    from mnclient.shell.execute import Runner
+
+ASK = "_complete"
+"""The hidden command that completion scripts call: `hardpoint _complete bash LINE`."""
 DEFAULT_STATE = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "hardpoint"
-EXIT_REFUSED = 2
 
 app = typer.Typer(
     help="Hardpoint: the hardware of KVM hosts behind one REST API.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 State = Annotated[Path, typer.Option("--state", help="folder of database, keys, certificates and logs")]
+Url = Annotated[
+    str | None,
+    typer.Option("--url", help="the management node; else HARDPOINT_URL, the last login's, 127.0.0.1:8080"),
+]
+Form = Annotated[
+    str | None,
+    typer.Option("--output", help="table (on a terminal), json (elsewhere) or yaml", metavar="FORMAT"),
+]
 
 
 @app.command()
@@ -45,9 +58,7 @@ def up(
     listen: Annotated[str, typer.Option(help="address of the REST API")] = "127.0.0.1",
     detach: Annotated[bool, typer.Option("--detach", help="return when this machine is Connected")] = False,
 ) -> None:
-    """Start a management node and an agent on this machine, and show the machine's hardware through
-    the API.
-    """
+    """Start a management node and an agent on this machine, and show its hardware through the API."""
     state = state.absolute()
     asked = None if detach else stop_requests()
     node = start_node(state, listen, port)
@@ -84,7 +95,132 @@ def down(state: State = DEFAULT_STATE) -> None:
     print(f"stopped: management node {node}, agents {stopped['agents']}")
 
 
+@app.command(epilog=EXIT_CODES, context_settings={"ignore_unknown_options": True})
+def cli(
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[OPERATION [PARAMETER=VALUE]...]", show_default=False)
+    ] = None,
+    url: Url = None,
+    output: Form = None,
+) -> None:
+    """Call an operation: `hardpoint cli QueryZone name=zone1`; without one, the interactive shell.
+
+    Commands that are piped in are run up to the first that fails.
+    """
+    runner = _runner(url, output)
+    if words:
+        raise SystemExit(_once(runner, words))
+    if not sys.stdin.isatty():
+        raise SystemExit(_script(runner))
+    from mnclient.shell.repl import Shell  # late: one call does without a prompt
+
+    raise SystemExit(Shell(runner).run())
+
+
+@app.command(epilog=EXIT_CODES)
+def login(
+    url: Url = None,
+    account: Annotated[str, typer.Option(help="the account's name")] = "admin",
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="read the password from standard input")
+    ] = False,
+) -> None:
+    """Log in, and keep the session for later calls.
+
+    The password is asked for, or taken from HARDPOINT_PASSWORD. The session is kept in the keyring where one
+    works, else in a file of mode 0600.
+    """
+    import getpass
+
+    runner = _runner(url, None)
+    password = os.environ.get("HARDPOINT_PASSWORD", "")
+    if password_stdin:
+        password = sys.stdin.readline().rstrip("\n")
+    elif not password:
+        password = getpass.getpass(f"password of {account} at {runner.connection.node.url}: ")
+    try:
+        kept = runner.log_in(account, password)
+    except HardpointClientError as error:
+        raise SystemExit(explain(error, "login", sys.stderr)) from error
+    print(f"logged in as {account} at {runner.connection.node.url} (session kept in {kept})")
+
+
+@app.command(epilog=EXIT_CODES)
+def logout() -> None:
+    """End the session of `hardpoint login` and forget it."""
+    runner = _runner(None, None)
+    if runner.connection.options.session is None:
+        print("nobody is logged in")
+        return
+    try:
+        runner.connection.log_out()
+    except HardpointClientError as error:
+        raise SystemExit(explain(error, "logout", sys.stderr)) from error
+    finally:
+        runner.logins.forget()
+    print("logged out")
+
+
+@app.command(epilog=EXIT_CODES)
+def job(
+    uuid: Annotated[str, typer.Argument(help="the job's uuid")], url: Url = None, output: Form = None
+) -> None:
+    """Wait for a job that was begun before, and show its result."""
+    raise SystemExit(_runner(url, output).follow(uuid))
+
+
+@app.command()
+def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) -> None:
+    """Print what completes commands in a shell: `source <(hardpoint completion bash)`."""
+    from mnclient.shell.words import SCRIPTS
+
+    if shell not in SCRIPTS:
+        print(
+            f"hardpoint: there is no completion for '{shell}', only for {', '.join(SCRIPTS)}", file=sys.stderr
+        )
+        raise SystemExit(EXIT_REFUSED)
+    print(SCRIPTS[shell], end="")
+
+
+def _runner(url: str | None, form: str | None) -> Runner:
+    from mnclient.shell.execute import Runner
+
+    if form is not None and form not in FORMATS:
+        print(f"hardpoint: --output is '{form}': give one of {', '.join(FORMATS)}", file=sys.stderr)
+        raise SystemExit(EXIT_REFUSED)
+    return Runner.start(url, form)
+
+
+def _once(runner: Runner, words: list[str]) -> int:
+    if words[0] != "help":
+        return runner.run(words)
+    from mnclient.shell import helptext
+
+    description = runner.connection.description
+    try:
+        print(helptext.about(words[1], description) if words[1:] else helptext.overview(description))
+    except HardpointClientError as error:
+        return explain(error, "help", sys.stderr)
+    return 0
+
+
+def _script(runner: Runner) -> int:
+    """Run the commands of standard input up to the first that fails."""
+    from mnclient.shell.syntax import split
+
+    for number, line in enumerate(sys.stdin, start=1):
+        words = [word.text for word in split(line)]
+        if not words or words[0].startswith("#"):
+            continue
+        if code := _once(runner, words):
+            print(f"stopped at line {number}", file=sys.stderr)
+            return code
+    return 0
+
+
 def _show(node: LocalNode) -> None:
+    from mnclient.tables import console, show_hardware  # late: only `up` draws them
+
     client = log_in(node.url, os.environ.get("HARDPOINT_PASSWORD", "password"))
     host = enrol(client)
     out = console()
@@ -100,14 +236,19 @@ def _down(state: Path) -> str:
 
 def main() -> None:
     """Run the command; an error is one line on standard error and exit code 2."""
+    if sys.argv[1:2] == [ASK]:
+        from mnclient.shell.words import candidates
+
+        print("\n".join(candidates(*sys.argv[2:4])))
+        return
     try:
         app()
     except LocalError as error:
         print(f"hardpoint: {error}", file=sys.stderr)
     except ApiError as error:
         print(f"hardpoint: the management node refused: {error}", file=sys.stderr)
-    except (urllib.error.URLError, TimeoutError) as error:
-        print(f"hardpoint: the management node does not answer: {error}; see mn.log", file=sys.stderr)
+    except (NoAnswerError, TimeoutError) as error:
+        print(f"hardpoint: {error}; see mn.log", file=sys.stderr)
     else:
         return
     sys.exit(EXIT_REFUSED)

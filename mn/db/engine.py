@@ -33,6 +33,10 @@ class Database(ABC):
     has returned, and all its queries see the same moment.
     """
 
+    def __init__(self) -> None:
+        self.on_commit: Callable[[int], None] = lambda _size: None
+        """Called on the writer's thread with the number of units that a commit held."""
+
     @abstractmethod
     def prepare(self, upgrade: Callable[[Connection], None]) -> None:
         """Open the database and run `upgrade` on it; call once, before `start`.

@@ -55,6 +55,7 @@ class PostgresDatabase(Database):
     """A PostgreSQL database. `url` is `postgresql://user:password@host:port/name`, as libpq takes it."""
 
     def __init__(self, url: str) -> None:
+        super().__init__()
         self._url = url
         self.place = place(url)
         self._loop = asyncio.new_event_loop()
@@ -184,6 +185,7 @@ class PostgresDatabase(Database):
                     break
                 group.append(unit)
             await self._commit(group)
+            self.on_commit(len(group))
             if stop:
                 return
 

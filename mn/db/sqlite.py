@@ -23,6 +23,7 @@ class SqliteDatabase(Database):
     """A SQLite file."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self.path = path
         self._units: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
@@ -98,6 +99,7 @@ class SqliteDatabase(Database):
                         break
                     group.append(unit)
                 _commit(connection, group)
+                self.on_commit(len(group))
                 if stop:
                     return
 

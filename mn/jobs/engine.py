@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
@@ -17,6 +18,7 @@ from sqlalchemy import Row
 from agentkit.errors import Blame, HardpointError
 from mn.db.engine import Database
 from mn.db.schema import now_s
+from mn.jobs.hooks import Hook
 from mn.jobs.job import Boundary, Job, JournalledStep, Progress, ReplayEnd, decode_error, encode_error
 from mn.jobs.journal import (
     Failing,
@@ -41,7 +43,7 @@ PURGE_EVERY_S = 3600
 UNDO_ATTEMPTS = 3
 UNDO_TIMEOUT_S = 300
 
-Run = Callable[[Job[S]], Awaitable[Any]]
+Run = Callable[[Job[S]], Coroutine[Any, Any, Any]]
 """What a job does: returns its reply, which msgspec can encode."""
 
 
@@ -59,6 +61,11 @@ class JobRequest:
     locks: tuple[str, ...] = ()
     timeout_s: float = 1800
     fresh: bool = False
+    hook: Hook | None = None
+    is_long: bool = False
+    """Whether a long job stands for it, whose state changes with its end."""
+    audit: Mapping[str, Any] | None = None
+    """The row of the audit log that is written with the job and finished with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,13 @@ class _Live(Generic[S]):
     refused: bool = False
     done: asyncio.Event = field(default_factory=asyncio.Event)
     failure: HardpointError | None = None
+    work: asyncio.Future[Any] | None = None
+    result: Any = None
+    cancelled: bool = False
+
+    def is_cancelled(self) -> bool:
+        """Whether `cancel` wants it to end."""
+        return self.cancelled
 
 
 def _two_days() -> float:
@@ -93,6 +107,16 @@ def _two_days() -> float:
 
 def _no_boundary(_name: str) -> None:
     """Go on."""
+
+
+class _Inventory(msgspec.Struct):
+    uuid: str | None = None
+
+
+class _Made(msgspec.Struct):
+    """What is read of a reply: the uuid of its resource."""
+
+    inventory: _Inventory | None = None
 
 
 class Engine(Generic[S]):
@@ -118,6 +142,17 @@ class Engine(Generic[S]):
         self._submitting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._tasks: set[asyncio.Task[None]] = set()
         self._purger: asyncio.Task[None] | None = None
+        self.on_end: Callable[[JobRequest, HardpointError | None], None] = lambda _request, _error: None
+        """Called when a job's end is on disk."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether jobs are run: between `start` and `stop`."""
+        return self._purger is not None and not self._purger.done()
+
+    def counts(self) -> Mapping[tuple[str, JobState], int]:
+        """Return how many jobs have not ended, by operation and state."""
+        return Counter((live.request.operation, live.state) for live in self._live.values())
 
     async def start(self) -> int:
         """Resume what an earlier process left unfinished; return how many jobs that were."""
@@ -125,7 +160,13 @@ class Engine(Generic[S]):
         rows = await self._db.read(read_unfinished)
         for row in rows:
             request = JobRequest(
-                row.uuid, row.operation, row.request, row.digest, tuple(msgspec.json.decode(row.locks))
+                row.uuid,
+                row.operation,
+                row.request,
+                row.digest,
+                tuple(msgspec.json.decode(row.locks)),
+                hook=msgspec.json.decode(row.hook, type=Hook) if row.hook else None,
+                is_long=row.is_long,
             )
             live: _Live[S] = _Live(request, JobState(row.state), float(row.deadline))
             live.accepted.set()
@@ -175,6 +216,9 @@ class Engine(Generic[S]):
             msgspec.json.encode(request.locks).decode(),
             int(deadline),
             request.locks if locked else None,
+            request.hook,
+            request.audit,
+            request.is_long,
         )
         try:
             await self._journal.append(record)
@@ -205,6 +249,20 @@ class Engine(Generic[S]):
         live = self._live.get(uuid)
         if live:
             await live.done.wait()
+
+    async def cancel(self, uuid: str) -> bool:
+        """End a job that has not ended and is not undoing: it fails with SYS.1017 and is undone.
+
+        Returns whether there was such a job, when it has ended.
+        """
+        live = self._live.get(uuid)
+        if live is None or live.state is JobState.UNDOING:
+            return False
+        live.cancelled = True
+        if live.work:
+            live.work.cancel()
+        await live.done.wait()
+        return True
 
     async def replay(self, uuid: str) -> Any:
         """Run a finished job's operation over its journal and return the result; nothing is done.
@@ -257,8 +315,9 @@ class Engine(Generic[S]):
 
     async def _run(self, live: _Live[S], *, locked: bool, resumed: bool) -> None:
         request = live.request
-        if not locked:
-            await self._locks.acquire(request.locks)
+        if not locked and not await self._cancellable(live, self._locks.acquire(request.locks)):
+            await self._finish(live, None, _cancelled(live))
+            return
         if (not locked or resumed) and live.state in (JobState.QUEUED, JobState.RUNNING):
             await self._journal.append(Started(request.uuid, request.locks))
             live.state = JobState.RUNNING
@@ -267,14 +326,31 @@ class Engine(Generic[S]):
         result, error = await self._attempt(live, job)
         if error is not None:
             error = await self._undo(live, job, error)
-        encoded = msgspec.json.encode(result).decode() if error is None else None
-        await self._journal.append(
-            Finished(request.uuid, encoded, None if error is None else encode_error(error))
-        )
+        await self._finish(live, result, error)
+        self._locks.release(request.locks)
+
+    async def _finish(self, live: _Live[S], result: Any, error: HardpointError | None) -> None:
+        request = live.request
+        await self._journal.append(_end(request, result, error))
         live.state = JobState.SUCCEEDED if error is None else JobState.FAILED
         del self._live[request.uuid]
-        self._locks.release(request.locks)
         live.done.set()
+        self.on_end(request, error)
+
+    async def _cancellable(self, live: _Live[S], work: Coroutine[Any, Any, Any]) -> bool:
+        """Do `work` and keep its result in `live`; False when `cancel` ended it."""
+        if live.is_cancelled():
+            work.close()
+            return False
+        live.work = asyncio.ensure_future(work)
+        try:
+            live.result = await live.work
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not live.is_cancelled() or (task is not None and task.cancelling()):
+                raise
+            return False
+        return True
 
     async def _attempt(self, live: _Live[S], job: Job[S]) -> tuple[Any, HardpointError | None]:
         """Run the operation, or only its journalled part when the job is undoing."""
@@ -283,7 +359,9 @@ class Engine(Generic[S]):
             async with asyncio.timeout(
                 max(live.deadline - time.time(), 0.001) if live.failure is None else None
             ):
-                result = await self._resolve(live.request.operation, live.request.request)(job)
+                work = self._resolve(live.request.operation, live.request.request)(job)
+                if not await self._cancellable(live, work):
+                    return None, live.failure or _cancelled(live)
         except HardpointError as error:
             return None, live.failure or error
         except ReplayEnd:
@@ -293,7 +371,7 @@ class Engine(Generic[S]):
         except Exception:
             log.exception("job failed unexpectedly", extra={"job": job.uuid, "step": job.progress.step})
             return None, live.failure or _internal(job)
-        return result, live.failure
+        return live.result, live.failure
 
     async def _undo(self, live: _Live[S], job: Job[S], error: HardpointError) -> HardpointError:
         if live.failure is None:
@@ -330,6 +408,18 @@ class Engine(Generic[S]):
             await asyncio.sleep(PURGE_EVERY_S)
 
 
+def _end(request: JobRequest, result: Any, error: HardpointError | None) -> Finished:
+    if error is not None:
+        failed = encode_error(error)
+        return Finished(request.uuid, None, failed, request.hook, error.code, is_long=request.is_long)
+    encoded = msgspec.json.encode(result)
+    made = None
+    with contextlib.suppress(msgspec.ValidationError):
+        inventory = msgspec.json.decode(encoded, type=_Made).inventory
+        made = inventory.uuid if inventory else None
+    return Finished(request.uuid, encoded.decode(), None, request.hook, made=made, is_long=request.is_long)
+
+
 def journalled_locks(locks: Sequence[str]) -> tuple[str, ...]:
     """Return locks sorted and without repetition."""
     return tuple(sorted(set(locks)))
@@ -341,6 +431,16 @@ def _uuid_taken(request: JobRequest) -> HardpointError:
         "Invalid argument",
         f"X-Job-UUID {request.uuid} belongs to another request",
         remedy="give each request a uuid of its own, or send the same request again unchanged",
+        blame=Blame.CALLER,
+    )
+
+
+def _cancelled(live: _Live[Any]) -> HardpointError:
+    return HardpointError(
+        "SYS.1017",
+        "Cancelled",
+        f"{live.request.operation} was cancelled in step {live.progress.step or 'start'}",
+        remedy="submit it again if it is wanted after all",
         blame=Blame.CALLER,
     )
 

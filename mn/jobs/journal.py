@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
 
+from mn.db.audit import ACCEPTED, audit_table
 from mn.db.engine import Database
 from mn.db.schema import now_s
-from mn.jobs.tables import FINAL, JobState, job_table, lock_table, step_table
+from mn.jobs.hooks import Hook
+from mn.jobs.tables import (
+    FINAL,
+    HookState,
+    JobState,
+    LongJobState,
+    hook_table,
+    job_table,
+    lock_table,
+    long_job_table,
+    step_table,
+)
 
 
 @dataclass(slots=True)
 class NewJob:
-    """A job is accepted; with `locked` it starts at once and holds its locks."""
+    """A job is accepted; with `locked` it starts at once and holds its locks. `audit` is its audit line."""
 
     uuid: str
     operation: str
@@ -25,6 +39,9 @@ class NewJob:
     locks: str
     deadline: int
     locked: Sequence[str] | None
+    hook: Hook | None = None
+    audit: Mapping[str, Any] | None = None
+    is_long: bool = False
 
 
 @dataclass(slots=True)
@@ -65,11 +82,15 @@ class Failing:
 
 @dataclass(slots=True)
 class Finished:
-    """The job has ended; its locks are free."""
+    """The job has ended; its locks are free, its web hook is due. `made` is the uuid of what it acted on."""
 
     uuid: str
     result: str | None
     error: str | None
+    hook: Hook | None = None
+    error_code: str | None = None
+    made: str | None = None
+    is_long: bool = False
 
 
 Record = NewJob | Started | StepDone | StepUndone | Failing | Finished
@@ -160,6 +181,19 @@ _STATEMENTS: dict[str, Any] = {
         error=bindparam("b_error"),
         finish_date=bindparam("b_date"),
     ),
+    "hook": insert(hook_table),
+    "long end": update(long_job_table)
+    .where(long_job_table.c.api_id == bindparam("b_uuid"))
+    .values(state=bindparam("b_state"), job_result=bindparam("b_result"), last_op_date=bindparam("b_date")),
+    "audit": insert(audit_table),
+    "audit end": update(audit_table)
+    .where(audit_table.c.job_uuid == bindparam("b_uuid"), audit_table.c.status == ACCEPTED)
+    .values(
+        status=bindparam("b_status"),
+        error_code=bindparam("b_code"),
+        resource_uuid=func.coalesce(audit_table.c.resource_uuid, bindparam("b_made")),
+        duration_ms=bindparam("b_now_ms") - audit_table.c.begun_ms,
+    ),
 }
 
 
@@ -174,10 +208,13 @@ def _rows(record: Record) -> list[tuple[str, dict[str, Any]]]:
                 "digest": record.digest,
                 "locks": record.locks,
                 "state": state,
+                "hook": msgspec.json.encode(record.hook).decode() if record.hook else None,
+                "is_long": record.is_long,
                 "deadline": record.deadline,
                 "create_date": now_s(),
             }
-            return [("job", job), *_locks(record.uuid, record.locked or ())]
+            audit = [("audit", dict(record.audit))] if record.audit else []
+            return [("job", job), *_locks(record.uuid, record.locked or ()), *audit]
         case Started():
             running = {"b_uuid": record.uuid, "b_state": JobState.RUNNING}
             return [("state", running), *_locks(record.uuid, record.locked)]
@@ -196,14 +233,58 @@ def _rows(record: Record) -> list[tuple[str, dict[str, Any]]]:
         case Failing():
             return [("failing", {"b_uuid": record.uuid, "b_error": record.error})]
         case Finished():
-            end = {
-                "b_uuid": record.uuid,
-                "b_state": JobState.SUCCEEDED if record.error is None else JobState.FAILED,
-                "b_result": record.result,
-                "b_error": record.error,
-                "b_date": now_s(),
-            }
-            return [("finish", end), ("unlock", {"b_uuid": record.uuid})]
+            return _end_rows(record)
+
+
+def _end_rows(record: Finished) -> list[tuple[str, dict[str, Any]]]:
+    now = time.time()
+    failed = record.error is not None
+    end = {
+        "b_uuid": record.uuid,
+        "b_state": JobState.FAILED if failed else JobState.SUCCEEDED,
+        "b_result": record.result,
+        "b_error": record.error,
+        "b_date": int(now),
+    }
+    audit = {
+        "b_uuid": record.uuid,
+        "b_status": 503 if failed else 200,
+        "b_code": record.error_code,
+        "b_made": record.made,
+        "b_now_ms": int(now * 1000),
+    }
+    rows: list[tuple[str, dict[str, Any]]] = [
+        ("finish", end),
+        ("unlock", {"b_uuid": record.uuid}),
+        ("audit end", audit),
+    ]
+    if record.is_long:
+        rows.append(("long end", _long_end(record, int(now))))
+    if record.hook:
+        hook = {
+            "job_uuid": record.uuid,
+            "url": record.hook.url,
+            "receiver": record.hook.receiver,
+            "from_loopback": record.hook.from_loopback,
+            "state": HookState.PENDING,
+            "attempts": 0,
+            "due": now,
+            "create_date": int(now),
+        }
+        rows.append(("hook", hook))
+    return rows
+
+
+def _long_end(record: Finished, now: int) -> dict[str, Any]:
+    state = LongJobState.SUCCEEDED
+    if record.error is not None:
+        state = LongJobState.CANCELED if record.error_code == "SYS.1017" else LongJobState.FAILED
+    return {
+        "b_uuid": record.uuid,
+        "b_state": state,
+        "b_result": record.result or record.error,
+        "b_date": now,
+    }
 
 
 def _locks(uuid: str, resources: Sequence[str]) -> list[tuple[str, dict[str, Any]]]:

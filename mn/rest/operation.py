@@ -64,6 +64,8 @@ class Spec:
     Empty: no body.
     """
     reply: Resource | None
+    returns: Mapping[str, Any]
+    """Keys of a reply that is no resource, each with its annotated type; for the API's description."""
     needs_session: bool
     timeout_s: float
 
@@ -81,6 +83,7 @@ class _OperationMeta(msgspec.StructMeta):
         *,
         path: str | tuple[str, ...] | None = None,
         reply: Resource | None = None,
+        returns: Mapping[str, Any] | None = None,
         also_called: tuple[str, ...] = (),
         session: bool = True,
         timeout_s: float = DEFAULT_TIMEOUT_S,
@@ -91,7 +94,7 @@ class _OperationMeta(msgspec.StructMeta):
             paths = (path,) if isinstance(path, str) else path
             kind: Kind = cls.kind  # type: ignore[attr-defined]
             wrappers = _wrappers(name, kind, also_called)
-            cls.spec = Spec(name, kind, paths, wrappers, reply, session, timeout_s)  # type: ignore[attr-defined]
+            cls.spec = Spec(name, kind, paths, wrappers, reply, returns or {}, session, timeout_s)  # type: ignore[attr-defined]
             if name in registry:
                 raise TypeError(
                     f"operation {name} is defined twice: {registry[name].__module__}, {cls.__module__}"
@@ -127,6 +130,10 @@ class Operation(msgspec.Struct, metaclass=_OperationMeta, kw_only=True):
 
     def check(self) -> None:
         """Refuse what the parameters alone show to be wrong (HardpointError SYS.1007), beyond their types."""
+
+    def audit_details(self) -> dict[str, Any]:
+        """Return what the audit log holds of a call beside the uuids among its parameters; no secrets."""
+        return {}
 
 
 class JobOperation(Operation):
@@ -172,6 +179,21 @@ class SyncAction(SyncOperation):
     """PUT, answered at once."""
 
     kind = Kind.SYNC_ACTION
+
+
+class Login(SyncAction):
+    """A login: failed ones (ID.1000) are throttled by the caller's address and `login_name`.
+
+    `answer` puts the session and account that it opened into the call, for the audit log.
+    """
+
+    def login_name(self) -> str:
+        """Return the name of the account that is logged in to."""
+        raise NotImplementedError(type(self).__name__)
+
+    def audit_details(self) -> dict[str, Any]:
+        """Put the name on record."""
+        return {"accountName": self.login_name()[:64]}
 
 
 class SyncDelete(SyncOperation):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Union, get_args, get_origin
 
@@ -24,20 +24,22 @@ def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) 
     that
     names every parameter that is missing or wrong, and what the operation's own `check` raises.
     """
+    if lax:
+        given = _with_maps(operation, given)
     values: dict[str, Any] = {}
     faults: list[str] = []
     for field in fields_of(operation):
         name = field.encode_name
         if given.get(name) is None:
             if field.required:
-                faults.append(f"'{name}' is missing: give {_describe(field.type)}")
+                faults.append(f"'{name}' is missing: give {describe(field.type)}")
             continue
         try:
             value = _prepare(given[name], field.type, lax=lax)
             values[field.name] = msgspec.convert(value, field.type, strict=not lax, dec_hook=decoder_hook)
         except (msgspec.ValidationError, ValueError, LookupError):
             shown = "*****" if Secret in _alternatives(field.type) else _shown(given[name])
-            faults.append(f"'{name}' is {shown}: give {_describe(field.type)}")
+            faults.append(f"'{name}' is {shown}: give {describe(field.type)}")
     if faults:
         raise bad_request(f"{operation.__name__}: parameter {', parameter '.join(faults)}", "")
     bound = operation(**values)
@@ -49,6 +51,13 @@ def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) 
 def fields_of(operation: type[Operation]) -> tuple[msgspec.structs.FieldInfo, ...]:
     """Return an operation's parameters; msgspec evaluates all annotations anew when it is asked."""
     return msgspec.structs.fields(operation)
+
+
+def left_aside(operation: type[Operation], given: Iterable[str]) -> list[str]:
+    """Return the names among `given` that are no parameters of the operation."""
+    known = {field.encode_name: field for field in msgspec.structs.fields(operation)}
+    maps = {name for name, field in known.items() if dict in map(_origin, _alternatives(field.type))}
+    return [name for name in given if name not in known and name.partition(".")[0] not in maps]
 
 
 def bad_request(details: str, remedy: str) -> HardpointError:
@@ -74,6 +83,25 @@ def query_values(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
         stem, dot, index = key.rpartition(".")
         values.setdefault(stem if dot and index.isdigit() else key, []).append(value)
     return values
+
+
+def _with_maps(operation: type[Operation], given: Mapping[str, object]) -> Mapping[str, object]:
+    """Return a query string's values with `map.key=value` gathered under `map`."""
+    gathered = dict(given)
+    for field in msgspec.structs.fields(operation):
+        if dict not in map(_origin, _alternatives(field.type)):
+            continue
+        stem = field.encode_name + "."
+        items = {k.removeprefix(stem): v for k, v in given.items() if k.startswith(stem)}
+        if items:
+            gathered[field.encode_name] = {
+                k: v[0] if isinstance(v, list) and len(v) == 1 else v for k, v in items.items()
+            }
+    return gathered
+
+
+def _origin(kind: Any) -> Any:
+    return get_origin(kind) or kind
 
 
 def _prepare(value: Any, kind: Any, *, lax: bool) -> Any:
@@ -103,7 +131,8 @@ def _bare(kind: Any) -> Any:
     return get_args(kind)[0] if get_origin(kind) is typing.Annotated else kind
 
 
-def _describe(kind: Any) -> str:
+def describe(kind: Any) -> str:
+    """Return what a parameter's type takes, in words."""
     for part in (kind, *get_args(kind)):
         for meta in get_args(part)[1:] if get_origin(part) is typing.Annotated else ():
             if isinstance(meta, msgspec.Meta) and meta.description:
@@ -114,7 +143,7 @@ def _describe(kind: Any) -> str:
     if get_origin(first) is typing.Literal:
         return "one of " + ", ".join(str(a) for a in get_args(first))
     if get_origin(first) in (list, set, frozenset):
-        return f"a list, each item {_describe(get_args(first)[0])}"
+        return f"a list, each item {describe(get_args(first)[0])}"
     return {str: "a text", int: "a whole number", bool: "true or false", dict: "an object"}.get(
         first, "a value"
     )

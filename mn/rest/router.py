@@ -4,11 +4,17 @@ from paths.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from urllib.parse import unquote
 
 from mn.rest.operation import Operation
+
+
+def shape(path: str) -> str:
+    """Return what is equal for paths that are the same but for the names of their placeholders."""
+    return re.sub(r"\{[^}]*\}", "{}", path.rstrip("/"))
 
 
 @dataclass

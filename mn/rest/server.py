@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import msgspec
@@ -19,20 +21,33 @@ from mn.jobs.tables import FINAL
 from mn.query.parse import Condition, Operator, parse_query
 from mn.query.parse import Query as ParsedQuery
 from mn.query.plan import load_one, run_query
+from mn.rest import openapi, webhooks
+from mn.rest.addresses import client_address, is_from_loopback
+from mn.rest.audit import AuditLog, Line
+from mn.rest.body import TAG_KEYS, read_json, unwrap
 from mn.rest.envelope import error_code, error_reply, raw_reply, reply
-from mn.rest.operation import JobOperation, Kind, Operation, SyncOperation, registry
-from mn.rest.parameters import bad_request, bind, fields_of, query_values, whole_numbers
+from mn.rest.metrics import Metrics
+from mn.rest.operation import JobOperation, Kind, Login, Operation, SyncDelete, SyncOperation, registry
+from mn.rest.parameters import bad_request, bind, left_aside, query_values
+from mn.rest.probes import PATHS as PROBES
+from mn.rest.probes import Probes
 from mn.rest.router import Match, Router
 from mn.rest.services import Call, Services
 from mn.rest.sessions import Session
+from mn.rest.throttle import TOO_MANY, LoginGate
 from mn.rest.types import RequestCodec
 
 log = logging.getLogger(__name__)
 
-BODY_MAX_BYTES = 16 * 1024 * 1024
 PREFIXES = ("/zstack/v1", "/v1")
+NOTICE = "X-Hardpoint-Notice"
+QUERY_PARAMETERS = frozenset(
+    ["q", "condition", "limit", "start", "count", "replyWithCount", "groupBy", "sort", "fields"]
+)
 _V4 = re.compile(r"[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}", re.IGNORECASE)
 _OAUTH = re.compile(r"OAuth (\S+)")
+_SHOWABLE = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_SHOWN_MAX = 10
 
 
 class BadStatus(Exception):  # noqa: N818 - a way out, not a fault of the program
@@ -50,91 +65,219 @@ class _Target:
     operation: type[Operation]
     path_values: dict[str, str]
     body: dict[str, Any]
+    aside: tuple[str, ...] = ()
+    """Keys of the body that stand for nothing."""
+
+
+@dataclass
+class _Exchange:
+    """A request and what becomes known of it while it is answered."""
+
+    request: web.Request
+    name: str = "unknown"
+    """The operation, for the metrics."""
+    line: Line | None = None
+    is_journalled: bool = False
+    """The audit line went with a job."""
+    error: HardpointError | None = None
+    notices: list[str] = field(default_factory=list)
+
+    def notice_aside(self, names: Iterable[str]) -> None:
+        """Say which parameters were left aside, as far as a header can hold their names."""
+        shown = [n if _SHOWABLE.fullmatch(n) else "(another)" for n in names]
+        if shown:
+            more = f" and {len(shown) - _SHOWN_MAX} more" if len(shown) > _SHOWN_MAX else ""
+            self.notices.append(f"unknown parameters left aside: {', '.join(shown[:_SHOWN_MAX])}{more}")
 
 
 class RestServer:
     """Serves the operations of the registry."""
 
-    def __init__(self, services: Services, engine: Engine[Services], codec: RequestCodec) -> None:
+    def __init__(
+        self,
+        services: Services,
+        engine: Engine[Services],
+        codec: RequestCodec,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._services = services
         self._engine = engine
         self._codec = codec
         self._router = Router(registry.values())
+        self._settings = services.settings
+        self._metrics = metrics or Metrics()
+        self._gate = LoginGate(self._settings)
+        self._pages = openapi.Pages(registry.values())
+        self._probes = Probes(
+            services.db, self._metrics, self._settings.metrics_networks, lambda: engine.is_running
+        )
+        self.audit = AuditLog(services.db, self._settings.audit_keep_days)
 
     def application(self) -> web.Application:
         """Return the aiohttp application."""
-        app = web.Application(client_max_size=BODY_MAX_BYTES)
-        app.router.add_route("*", "/{path:.*}", self.handle)
+        app = web.Application(client_max_size=self._settings.body_max_bytes)
+        app.router.add_route("*", r"/{path:[\s\S]*}", self.handle)
         return app
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answer a request; whatever happens the answer is JSON."""
+        began = time.monotonic()
+        exchange = _Exchange(request)
+        response = await self._answer(exchange)
+        if exchange.notices:
+            notices = [response.headers.get(NOTICE, ""), *exchange.notices]
+            response.headers[NOTICE] = "; ".join(n for n in notices if n)
+        await self._record(exchange, response.status)
+        self._metrics.request(exchange.name, response.status, time.monotonic() - began)
+        return response
+
+    async def _answer(self, exchange: _Exchange) -> web.Response:
+        request = exchange.request
         try:
-            return await self._handle(request)
+            return await self._handle(exchange)
         except BadStatus as bad:
+            exchange.error = bad.error
             return error_reply(bad.error, bad.status, bad.headers)
         except HardpointError as error:
+            exchange.error = error
             return error_reply(error, 503)
         except web.HTTPRequestEntityTooLarge:
-            details = f"the body is larger than {BODY_MAX_BYTES} bytes"
-            return error_reply(bad_request(details, "send less in one request"), 400)
+            details = f"the body is larger than {self._settings.body_max_bytes} bytes"
+            exchange.error = bad_request(details, "send less in one request")
+        except (web.RequestPayloadError, ConnectionError) as error:
+            exchange.error = bad_request(f"the body did not arrive: {error}", "send it whole")
         except web.HTTPException:
             raise
         except Exception:
             log.exception(
                 "request failed unexpectedly", extra={"method": request.method, "path": request.path}
             )
-            return error_reply(_internal(request), 500)
+            exchange.error = _internal(request)
+            return error_reply(exchange.error, 500)
+        return _closing(error_reply(exchange.error, 400))
 
-    async def _handle(self, request: web.Request) -> web.Response:
+    async def _record(self, exchange: _Exchange, status: int) -> None:
+        """Write the audit line of what changes something, or was refused for who called."""
+        line, error = exchange.line, exchange.error
+        if line is None or exchange.is_journalled:
+            return
+        if line.operation.kind.method == "GET" and not (error and error.code.startswith("ID.")):
+            return
+        try:
+            await self.audit.write(line, status, error.code if error else None)
+        except Exception:
+            log.exception("an audit line could not be written", extra={"operation": exchange.name})
+
+    async def _handle(self, exchange: _Exchange) -> web.Response:
+        request = exchange.request
+        if request.path in PROBES:
+            exchange.name = request.path
+            _only_get(request)
+            return await self._probes.answer(request)
         prefix, path = _split(request.path)
         if path.startswith("/api-jobs/"):
-            if request.method != "GET":
-                raise _wrong_verb(request, ["GET"])
+            exchange.name = "api-jobs"
+            _only_get(request)
             await self._session(request)
             return await self._poll(path.removeprefix("/api-jobs/").rstrip("/"), prefix, request)
+        if page := self._pages.find(path):
+            exchange.name = path
+            _only_get(request)
+            return page.response()
         match = self._router.match(path)
         if match is None:
             raise BadStatus(404, _not_found(f"there is no {request.path}", "see the manual for the path"))
-        target = await self._target(request, match)
-        session = await self._session(request) if target.operation.spec.needs_session else None
-        if target.operation.kind is Kind.QUERY:
-            if session and not session.admin:
-                raise _not_permitted(target.operation)
-            return await self._query(request, target)
-        try:
-            operation = bind(
-                target.operation, _given(request, target), lax=not target.operation.spec.wrappers
-            )
-            operation.check()
-        except HardpointError as error:
-            raise BadStatus(400, error) from error
-        if session and not session.admin and not operation.permits(session.account_uuid):
-            raise _not_permitted(target.operation)
-        if isinstance(operation, JobOperation):
-            return await self._submit(request, prefix, operation)
-        call = Call(
-            self._services, session.uuid if session else None, session.account_uuid if session else None
-        )
-        body = await cast("SyncOperation", operation).answer(call)
-        return reply(body, headers=call.headers)
+        return await self._operate(exchange, match, prefix)
 
-    async def _target(self, request: web.Request, match: Match) -> _Target:
+    async def _operate(self, exchange: _Exchange, match: Match, prefix: str) -> web.Response:
+        request = exchange.request
         entries = match.methods.get("GET" if request.method == "HEAD" else request.method)
         if not entries:
             raise _wrong_verb(request, sorted(match.methods))
+        self._known(exchange, entries[0][0])
+        target = await self._target(request, entries)
+        self._known(exchange, target.operation)
+        session = await self._session(request) if target.operation.spec.needs_session else None
+        assert exchange.line is not None  # noqa: S101 - _known makes it
+        if session:
+            exchange.line.by(session.uuid, session.account_uuid)
+        if target.operation.kind is Kind.QUERY:
+            if session and not session.admin:
+                raise _not_permitted(target.operation)
+            exchange.notice_aside(k for k in dict.fromkeys(request.query) if k not in QUERY_PARAMETERS)
+            return await self._query(request, target)
+        operation = self._bound(exchange, target)
+        exchange.line.call = operation
+        if session and not session.admin and not operation.permits(session.account_uuid):
+            raise _not_permitted(target.operation)
+        if isinstance(operation, JobOperation):
+            return await self._submit(exchange, prefix, operation)
+        if webhooks.HEADER in request.headers:
+            exchange.notices.append(f"{webhooks.HEADER} left aside: the operation is answered at once")
+        return await self._call(exchange, cast("SyncOperation", operation), session)
+
+    def _known(self, exchange: _Exchange, operation: type[Operation]) -> None:
+        exchange.name = operation.__name__
+        exchange.line = Line(client_address(exchange.request), operation)
+
+    def _bound(self, exchange: _Exchange, target: _Target) -> Operation:
+        given = _given(exchange.request, target)
+        exchange.notice_aside([*target.aside, *left_aside(target.operation, given)])
+        try:
+            return bind(target.operation, given, lax=not target.operation.spec.wrappers)
+        except HardpointError as error:
+            raise BadStatus(400, error) from error
+
+    async def _call(
+        self, exchange: _Exchange, operation: SyncOperation, session: Session | None
+    ) -> web.Response:
+        """Answer a synchronous operation; logins pass the gate."""
+        call = Call(
+            self._services, session.uuid if session else None, session.account_uuid if session else None
+        )
+        if session is None and isinstance(operation, SyncDelete):
+            await self._by_what_it_ends(operation, call)
+        if not isinstance(operation, Login):
+            body = await operation.answer(call)
+        else:
+            address = client_address(exchange.request)
+            try:
+                body = await self._gate.pass_through(address, operation, call)
+            except HardpointError as error:
+                headers = {"Retry-After": str(self._gate.retry_after_s(address, operation))}
+                raise BadStatus(503, error, headers if error.code == TOO_MANY else None) from error
+        if exchange.line and call.session_uuid:
+            exchange.line.by(call.session_uuid, call.account_uuid)
+        return reply(body, headers=call.headers)
+
+    async def _by_what_it_ends(self, operation: SyncDelete, call: Call) -> None:
+        """Put on record whose session a logout ends; it needs no other to call it."""
+        uuid = getattr(operation, "session_uuid", "")
+        with contextlib.suppress(HardpointError):
+            ended = await self._services.sessions.check(uuid, slide=False)
+            call.session_uuid, call.account_uuid = ended.uuid, ended.account_uuid
+
+    async def _target(
+        self, request: web.Request, entries: list[tuple[type[Operation], dict[str, str]]]
+    ) -> _Target:
         if not entries[0][0].spec.wrappers:
             operation, values = entries[0]
             return _Target(operation, values, {})
-        body = await _json_body(request)
-        for operation, values in entries:
-            for wrapper in operation.spec.wrappers:
-                if wrapper in body:
-                    return _Target(operation, values, _unwrap(body, wrapper))
+        try:
+            body = await read_json(request, self._settings.body_timeout_s)
+            for operation, values in entries:
+                for wrapper in operation.spec.wrappers:
+                    if wrapper in body:
+                        aside = tuple(k for k in body if k != wrapper and k not in TAG_KEYS)
+                        return _Target(operation, values, unwrap(body, wrapper), aside)
+            operation, values = entries[0]
+            if operation.kind is Kind.CREATE and not _needs_body(operation, values):
+                aside = tuple(k for k in body if k not in TAG_KEYS)
+                return _Target(operation, values, unwrap({**body, "params": {}}, "params"), aside)
+        except HardpointError as error:
+            headers = {"Connection": "close"} if error.code == "SYS.1001" else None
+            raise BadStatus(400, error, headers) from error
         known = [op.spec.wrappers[0] for op, _ in entries]
-        operation, values = entries[0]
-        if operation.kind is Kind.CREATE and not any(f.required for f in fields_of(operation)):
-            return _Target(operation, values, _unwrap({**body, "params": {}}, "params"))
         raise BadStatus(
             400,
             bad_request(
@@ -176,28 +319,37 @@ class RestServer:
         except HardpointError as error:
             raise BadStatus(400 if error.code == "SYS.1007" else 503, error) from error
 
-    async def _submit(self, request: web.Request, prefix: str, operation: JobOperation) -> web.Response:
+    async def _submit(self, exchange: _Exchange, prefix: str, operation: JobOperation) -> web.Response:
+        request, line = exchange.request, exchange.line
         given = request.headers.get("X-Job-UUID")
         if given is not None and not _V4.fullmatch(given):
             raise BadStatus(
-                400, bad_request(f"X-Job-UUID '{given}' is no v4 uuid without hyphens", "send 32 hex digits")
+                400,
+                bad_request(f"X-Job-UUID '{given[:80]}' is no v4 uuid without hyphens", "send 32 hex digits"),
             )
-        if "X-Web-Hook" in request.headers:
-            raise BadStatus(400, _no_hooks())
         uuid = given.lower() if given else new_uuid()
-        job = JobRequest(
-            uuid,
-            operation.spec.name,
-            self._codec.encode(operation),
-            self._codec.digest(operation),
-            journalled_locks(operation.locks()),
-            _timeout(request, operation.spec.timeout_s),
-            fresh=given is None,
-        )
+        digest = self._codec.digest(operation)
+        hook = None
         try:
+            if (url := request.headers.get(webhooks.HEADER)) is not None:
+                local = is_from_loopback(request)
+                hook = webhooks.read_hook(url, self._services.vault, self._settings, from_loopback=local)
+                digest = self._services.vault.digest(f"{digest} {url}".encode())
+            job = JobRequest(
+                uuid,
+                operation.spec.name,
+                self._codec.encode(operation),
+                digest,
+                journalled_locks(operation.locks()),
+                _timeout(request, operation.spec.timeout_s),
+                fresh=given is None,
+                hook=hook,
+                audit=line.row(202, job_uuid=uuid) if line else None,
+            )
             await self._engine.submit(job)
         except HardpointError as error:
             raise BadStatus(400 if error.blame is Blame.CALLER else 503, error) from error
+        exchange.is_journalled = True
         return reply({"location": _location(request, prefix, uuid)}, 202)
 
     async def _poll(self, uuid: str, prefix: str, request: web.Request) -> web.Response:
@@ -248,34 +400,15 @@ def _given(request: web.Request, target: _Target) -> dict[str, object]:
     return given
 
 
-async def _json_body(request: web.Request) -> dict[str, Any]:
-    raw = await request.read()
-    if not raw.strip():
-        return {}
-    try:
-        body = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise BadStatus(
-            400, bad_request(f"the body is not JSON: {error}", "correct it and send it again")
-        ) from error
-    if not isinstance(body, dict):
-        raise BadStatus(400, bad_request("the body is no JSON object", 'send {"params": {...}}'))
-    return cast("dict[str, Any]", whole_numbers(body))
+def _needs_body(operation: type[Operation], path_values: dict[str, str]) -> bool:
+    fields = msgspec.structs.fields(operation)
+    return any(f.required and f.encode_name not in path_values for f in fields)
 
 
-def _unwrap(body: dict[str, Any], wrapper: str) -> dict[str, Any]:
-    """Return the wrapper's parameters with the tags that may stand beside it or in it."""
-    inner = body[wrapper]
-    if inner is None:
-        inner = {}
-    if not isinstance(inner, dict):
-        raise BadStatus(400, bad_request(f"'{wrapper}' is no object", f'send {{"{wrapper}": {{...}}}}'))
-    given = dict(inner)
-    for key in ("systemTags", "userTags"):
-        outside = body.get(key)
-        if outside:
-            given[key] = [*(given.get(key) or []), *outside] if isinstance(outside, list) else outside
-    return given
+def _closing(response: web.Response) -> web.Response:
+    """Return a response after which the connection is closed: what is left of the request is not read."""
+    response.force_close()
+    return response
 
 
 def _timeout(request: web.Request, default_s: float) -> float:
@@ -289,6 +422,11 @@ def _timeout(request: web.Request, default_s: float) -> float:
 
 def _location(request: web.Request, prefix: str, uuid: str) -> str:
     return f"{request.scheme}://{request.host}{prefix}/api-jobs/{uuid}"
+
+
+def _only_get(request: web.Request) -> None:
+    if request.method not in ("GET", "HEAD"):
+        raise _wrong_verb(request, ["GET"])
 
 
 def _wrong_verb(request: web.Request, allowed: list[str]) -> BadStatus:
@@ -325,15 +463,6 @@ def _not_permitted(operation: type[Operation]) -> HardpointError:
     )
 
 
-def _no_hooks() -> HardpointError:
-    return HardpointError(
-        "SYS.1014",
-        "Not supported",
-        "web hooks (X-Web-Hook) are not served by this version",
-        remedy="leave the header out and poll the location",
-        blame=Blame.CALLER,
-    )
-
-
 def _listed(body: dict[str, Any]) -> str:
-    return ", ".join(body) or "nothing"
+    keys = [key[:64] for key in body]
+    return ", ".join(keys[:_SHOWN_MAX]) + (", ..." if len(keys) > _SHOWN_MAX else "") or "nothing"

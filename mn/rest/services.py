@@ -10,7 +10,9 @@ from mn.db.global_settings import GlobalSettings
 from mn.db.vault import Vault
 from mn.fleet.fleet import Fleet
 from mn.jobs import job as jobs
+from mn.jobs.engine import Engine
 from mn.rest.sessions import Sessions
+from mn.rest.types import RequestCodec
 from mn.settings import Settings
 
 
@@ -24,8 +26,11 @@ class Services:
     global_settings: GlobalSettings
     sessions: Sessions
     fleet: Fleet
+    codec: RequestCodec
     incarnation: str
     """Changes with every start of the process."""
+    engine: Engine[Services] = field(init=False)
+    """The jobs; set when the engine, which needs the services, has been made."""
 
 
 Job: TypeAlias = jobs.Job[Services]

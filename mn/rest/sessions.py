@@ -88,6 +88,16 @@ class Sessions:
         self._cache[uuid] = session
         return session
 
+    async def renew(self, uuid: str, duration_s: int | None) -> Session:
+        """Move a live session's end to `duration_s` from now, None: as a new one's. Raises HardpointError
+        (ID.1001) when there is none.
+        """
+        known = await self.check(uuid, slide=False)
+        session = replace(known, expire_date=now_s() + (duration_s or self._lifetime_s()))
+        await self._db.write(_slide, uuid, session.expire_date)
+        self._cache[uuid] = session
+        return session
+
     def _lifetime_s(self) -> int:
         return int(self._settings[SESSION_TIMEOUT])
 

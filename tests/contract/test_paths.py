@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import urllib.parse
+
 import pytest
 
 from tests.contract.catalogue import SERVED_OPERATIONS, WITH_BODY, Operation
@@ -61,6 +63,7 @@ def test_a_job_is_only_looked_at(world: World) -> None:
         "/zstack/v1/",
         "/",
         "/zstack/v1/zones%2f",
+        "/zstack/v1/zones/a%0Ab/c",
     ],
 )
 def test_an_unknown_path_is_a_404_that_names_it(world: World, path: str) -> None:
@@ -71,7 +74,7 @@ def test_an_unknown_path_is_a_404_that_names_it(world: World, path: str) -> None
     else:
         assert answer.status == 404
         assert answer.error["code"] == "SYS.1003"
-        assert path in answer.error["details"]
+        assert urllib.parse.unquote(path) in answer.error["details"]
 
 
 @pytest.mark.parametrize("operation", WITH_BODY, ids=lambda o: o.name)

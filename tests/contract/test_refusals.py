@@ -121,11 +121,3 @@ def test_what_does_not_exist_cannot_be_changed_and_is_deleted_already(
     else:
         assert (answer.status, answer.error["code"]) == (503, "SYS.1003")
         assert params["uuid"] in answer.error["details"]
-
-
-@pytest.mark.parametrize("operation", JOBS, ids=lambda o: o.name)
-def test_a_web_hook_that_would_not_be_called_is_refused(world: World, operation: Operation) -> None:
-    headers = {"X-Web-Hook": "http://127.0.0.1:9/hook"}
-    answer = world.call(operation, world.harmless_params(operation), headers=headers)
-    assert answer.status == 400
-    assert answer.error["code"] == "SYS.1014"

@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_a_complete_machine_is_told_nothing(run: Run) -> None:
-    done = run("venv", "test", python3="exit 0")
+    done = run("venv", "test", python3="exit 0", curl="exit 0")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

@@ -33,6 +33,37 @@ def upgrade() -> None:
     op.create_index("ix_account_name", "account", ["name"], unique=False)
 
     op.create_table(
+        "audit",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("account_uuid", sa.String(length=32), nullable=True),
+        sa.Column("session_digest", sa.String(length=12), nullable=True),
+        sa.Column("client_address", sa.String(length=64), nullable=False),
+        sa.Column("operation", sa.String(length=255), nullable=False),
+        sa.Column("resource_uuid", sa.String(length=32), nullable=True),
+        sa.Column("related_uuids", sa.Text(), nullable=True),
+        sa.Column("job_uuid", sa.String(length=32), nullable=True),
+        sa.Column("status", sa.Integer(), nullable=False),
+        sa.Column("error_code", sa.String(length=64), nullable=True),
+        sa.Column("duration_ms", sa.BigInteger(), nullable=True),
+        sa.Column("details", sa.JSON(), nullable=True),
+        sa.Column("begun_ms", sa.BigInteger(), nullable=False),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_audit")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_audit_uuid")),
+    )
+    op.create_index("ix_audit_account_uuid", "audit", ["account_uuid"], unique=False)
+    op.create_index("ix_audit_client_address", "audit", ["client_address"], unique=False)
+    op.create_index("ix_audit_create_date", "audit", ["create_date"], unique=False)
+    op.create_index("ix_audit_error_code", "audit", ["error_code"], unique=False)
+    op.create_index("ix_audit_job_uuid", "audit", ["job_uuid"], unique=False)
+    op.create_index("ix_audit_operation", "audit", ["operation"], unique=False)
+    op.create_index("ix_audit_resource_uuid", "audit", ["resource_uuid"], unique=False)
+    op.create_index("ix_audit_status", "audit", ["status"], unique=False)
+
+    op.create_table(
         "device_address",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("device_uuid", sa.String(length=32), nullable=False),
@@ -78,6 +109,8 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=16), nullable=False),
         sa.Column("result", sa.Text(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
+        sa.Column("hook", sa.Text(), nullable=True),
+        sa.Column("is_long", sa.Boolean(), nullable=False),
         sa.Column("deadline", sa.BigInteger(), nullable=False),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.Column("finish_date", sa.BigInteger(), nullable=True),
@@ -94,6 +127,46 @@ def upgrade() -> None:
         postgresql_where=sa.text("finish_date IS NULL"),
     )
 
+    op.create_table(
+        "long_job",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("description", sa.String(length=2048), nullable=True),
+        sa.Column("api_id", sa.String(length=32), nullable=False),
+        sa.Column("job_name", sa.String(length=255), nullable=False),
+        sa.Column("job_data", sa.Text(), nullable=False),
+        sa.Column("job_result", sa.Text(), nullable=True),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("target_resource_uuid", sa.String(length=32), nullable=True),
+        sa.Column("management_node_uuid", sa.String(length=32), nullable=True),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.Column("last_op_date", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_long_job")),
+        sa.UniqueConstraint("api_id", name=op.f("uq_long_job_api_id")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_long_job_uuid")),
+    )
+    op.create_index("ix_long_job_create_date", "long_job", ["create_date"], unique=False)
+    op.create_index("ix_long_job_job_name", "long_job", ["job_name"], unique=False)
+    op.create_index("ix_long_job_name", "long_job", ["name"], unique=False)
+    op.create_index("ix_long_job_state", "long_job", ["state"], unique=False)
+    op.create_index("ix_long_job_target_resource_uuid", "long_job", ["target_resource_uuid"], unique=False)
+
+    op.create_table(
+        "management_node",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("uuid", sa.String(length=32), nullable=False),
+        sa.Column("host_name", sa.String(length=255), nullable=False),
+        sa.Column("join_date", sa.BigInteger(), nullable=False),
+        sa.Column("heart_beat", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_management_node")),
+        sa.UniqueConstraint("host_name", name=op.f("uq_management_node_host_name")),
+        sa.UniqueConstraint("uuid", name=op.f("uq_management_node_uuid")),
+    )
     op.create_table(
         "session",
         sa.Column("digest", sa.String(length=64), nullable=False),
@@ -169,6 +242,30 @@ def upgrade() -> None:
     op.create_index("ix_cluster_name", "cluster", ["name"], unique=False)
     op.create_index("ix_cluster_state", "cluster", ["state"], unique=False)
     op.create_index("ix_cluster_zone_uuid", "cluster", ["zone_uuid"], unique=False)
+
+    op.create_table(
+        "job_hook",
+        sa.Column("job_uuid", sa.String(length=32), nullable=False),
+        sa.Column("url", sa.Text(), nullable=False),
+        sa.Column("receiver", sa.String(length=320), nullable=False),
+        sa.Column("from_loopback", sa.Boolean(), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("due", sa.Float(), nullable=False),
+        sa.Column("create_date", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["job_uuid"], ["job.uuid"], name=op.f("fk_job_hook_job_uuid"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("job_uuid", name=op.f("pk_job_hook")),
+    )
+    op.create_index(
+        "ix_job_hook_due",
+        "job_hook",
+        ["due"],
+        unique=False,
+        sqlite_where=sa.text("state = 'Pending'"),
+        postgresql_where=sa.text("state = 'Pending'"),
+    )
 
     op.create_table(
         "job_lock",

@@ -454,3 +454,46 @@ async def test_progress_shows_the_step_and_only_grows(house: House) -> None:
     )
     release.set()
     await house.end(uuid)
+
+
+async def test_a_cancelled_job_is_undone_and_says_where_it_was(house: House) -> None:
+    reached = asyncio.Event()
+
+    async def hang() -> None:
+        reached.set()
+        await asyncio.Event().wait()
+
+    async def run(job: Job[list[str]]) -> None:
+        await job.step(house.note, "a", undo=house.forget)
+        await job.step(hang)
+
+    house.runs["op"] = run
+    assert house.engine
+    uuid = await house.submit("op", "host/a")
+    await asyncio.wait_for(reached.wait(), 10)
+    assert await asyncio.wait_for(house.engine.cancel(uuid), 10)
+    status = await house.end(uuid)
+    assert status.error
+    assert status.error.code == "SYS.1017"
+    assert "step hang" in status.error.details
+    assert house.world == []
+    assert await house.rows(lock_table) == []
+    assert not await house.engine.cancel(uuid), "it has ended"
+
+
+async def test_a_job_that_waits_for_a_lock_can_be_cancelled_and_holds_up_nobody(house: House) -> None:
+    release = asyncio.Event()
+
+    async def wait() -> None:
+        await release.wait()
+
+    async def run(job: Job[list[str]]) -> None:
+        await job.step(wait)
+
+    house.runs["op"] = run
+    assert house.engine
+    first, second, third = [await house.submit("op", "r") for _ in range(3)]
+    assert await asyncio.wait_for(house.engine.cancel(second), 10)
+    release.set()
+    states = [(await house.end(uuid)).state for uuid in (first, second, third)]
+    assert states == [JobState.SUCCEEDED, JobState.FAILED, JobState.SUCCEEDED]
