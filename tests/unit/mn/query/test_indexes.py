@@ -40,6 +40,16 @@ NOT_FILTERED_BY = {
     "removable",
     "value",
     "defaultValue",
+    "jobData",
+    "jobResult",
+    "managementNodeUuid",
+    "hostName",
+    "heartBeat",
+    "joinDate",
+    "sessionDigest",
+    "durationMs",
+    "details",
+    "relatedUuids",
 }
 VALUES = {"Timestamp": "2017-01-06", "boolean": "true", "Long": "5", "String": "x"}
 
