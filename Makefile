@@ -11,10 +11,10 @@ BENCH := .venv/installed-bench
 
 export PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help venv run test check openapi describe bench bare clean
+.PHONY: help venv run test test-postgres check openapi describe bench bare clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 venv: $(VENV) ## install everything into .venv; again only when pyproject.toml or constraints.txt changed
 
@@ -24,6 +24,10 @@ run: $(VENV) ## start Hardpoint with this machine as its first host; STATE=.stat
 test: $(VENV) ## run the unit, contract and integration tests
 	@scripts/bootstrap test
 	$(BIN)/python -m pytest tests/unit tests/contract tests/integration
+
+test-postgres: $(VENV) ## run the contract and integration tests on a PostgreSQL of their own
+	@scripts/bootstrap test
+	HARDPOINT_TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/contract tests/integration
 
 check: $(VENV) ## lint, formatting, types, who may import whom, unit tests
 	$(BIN)/ruff check

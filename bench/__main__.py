@@ -10,6 +10,7 @@ from bench.common import Table, machine_line
 MEASUREMENTS = {
     "jobs": "durable jobs a second, beside DBOS and beside bare sqlite3",
     "reads": "GET of one inventory and of 1,000 among 100,000, beside aiohttp that returns the same bytes",
+    "query": "lists of 100 among a million hosts by field, join and tag, beside the plain SELECT",
     "agent": "memory and start time of the KVM agent, beside an empty aiohttp server",
     "inventory": "kvmagent inventory, beside lspci and lsusb",
 }

@@ -33,8 +33,9 @@ class Database(ABC):
     has returned, and all its queries see the same moment.
     """
 
-    on_commit: Callable[[int], None] = staticmethod(lambda _size: None)
-    """Called by the writer with the number of units that a commit held."""
+    def __init__(self) -> None:
+        self.on_commit: Callable[[int], None] = lambda _size: None
+        """Called on the writer's thread with the number of units that a commit held."""
 
     @abstractmethod
     def prepare(self, upgrade: Callable[[Connection], None]) -> None:

@@ -55,6 +55,7 @@ class PostgresDatabase(Database):
     """A PostgreSQL database. `url` is `postgresql://user:password@host:port/name`, as libpq takes it."""
 
     def __init__(self, url: str) -> None:
+        super().__init__()
         self._url = url
         self.place = place(url)
         self._loop = asyncio.new_event_loop()
@@ -66,6 +67,7 @@ class PostgresDatabase(Database):
             isolation_level="REPEATABLE READ", postgresql_readonly=True
         )
         self._readers = asyncio.Semaphore(READERS)
+        self._idle: list[AsyncConnection] = []
         self._reading: set[asyncio.Task[None]] = set()
         self._writer: AsyncConnection | None = None
         self._units: asyncio.Queue[Unit | None] = asyncio.Queue()
@@ -133,6 +135,8 @@ class PostgresDatabase(Database):
             await self._writing
         if self._reading:
             await asyncio.wait(self._reading)
+        for connection in self._idle:
+            await connection.close()
         await self._drop_writer()
         await self._engine.dispose()
 
@@ -234,8 +238,7 @@ class PostgresDatabase(Database):
         async with self._readers:
             for last in (False, True):
                 try:
-                    async with self._read_engine.connect() as connection, connection.begin():
-                        result = await connection.run_sync(unit.fn)
+                    result = await self._read_once(unit)
                 except BaseException as error:  # noqa: BLE001 - handed to the caller's future
                     if not last and isinstance(error, DBAPIError) and error.connection_invalidated:
                         continue
@@ -243,6 +246,17 @@ class PostgresDatabase(Database):
                 else:
                     unit.done(result, None)
                 return
+
+    async def _read_once(self, unit: Unit) -> Any:
+        connection = self._idle.pop() if self._idle else await self._read_engine.connect()
+        try:
+            async with connection.begin():
+                result = await connection.run_sync(unit.fn)
+        except BaseException:
+            await connection.close()
+            raise
+        self._idle.append(connection)
+        return result
 
 
 _SERVER = text(

@@ -23,6 +23,7 @@ class SqliteDatabase(Database):
     """A SQLite file."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         self.path = path
         self._units: queue.SimpleQueue[Unit | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None

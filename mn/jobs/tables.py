@@ -6,14 +6,7 @@ from enum import StrEnum
 
 from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, String, Table, Text
 
-from mn.db.schema import (
-    Instant,
-    date_columns,
-    metadata,
-    named_columns,
-    sequence_column,
-    uuid_column,
-)
+from mn.db.schema import Instant, date_columns, metadata, named_columns, sequence_column, uuid_column
 
 
 class JobState(StrEnum):

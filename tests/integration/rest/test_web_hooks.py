@@ -4,7 +4,6 @@ import itertools
 import json
 import os
 import signal
-import sqlite3
 import time
 import uuid
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import postgres
 from tests.integration.rest.conftest import QUICK
 from tests.integration.rest.receiver import Receiver
 from tests.node import Answer, Node, Rest
@@ -225,8 +225,7 @@ def test_a_hook_outlives_a_node_that_is_killed_between_the_end_and_the_delivery(
 def _states(state: Path) -> list[str]:
     deadline = time.monotonic() + 10
     while True:
-        with sqlite3.connect(state / "hardpoint.db") as connection:
-            states = [row[0] for row in connection.execute("SELECT state FROM job_hook")]
+        states = [str(row[0]) for row in postgres.rows(state, "SELECT state FROM job_hook")]
         if (states and "Pending" not in states) or time.monotonic() > deadline:
             return states
         time.sleep(0.02)

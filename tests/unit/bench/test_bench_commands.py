@@ -31,6 +31,7 @@ def test_the_measurements_are_listed() -> None:
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
         "jobs",
         "reads",
+        "query",
         "agent",
         "inventory",
         "all",
@@ -41,7 +42,8 @@ def test_an_unknown_measurement_is_refused_with_a_choice() -> None:
     argv = [sys.executable, "-m", "bench", "cakes"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "bench: there is no 'cakes'; choose from jobs, reads, agent, inventory, all\n"
+    known = "jobs, reads, query, agent, inventory, all"
+    assert done.stderr == f"bench: there is no 'cakes'; choose from {known}\n"
 
 
 @pytest.mark.parametrize("forbidden", [(), ("dbos",)])
@@ -107,3 +109,11 @@ Requests/sec:    616.91
     assert parse_wrk(text) == Load(1234, 616.91, 8.45, 1020.0)
     with pytest.raises(RuntimeError):
         parse_wrk(text + "  Non-2xx or 3xx responses: 3\n")
+
+
+def test_query() -> None:
+    from bench import query
+
+    table = query.table(rows=2000, rounds=2)
+    assert names(table) == [case.name for case in query.CASES] * 2
+    assert {row[1] for row in table.rows} == {"SQLite", "PostgreSQL"}

@@ -21,15 +21,9 @@ CORPUS = [
     line
     for file in sorted((Path(__file__).parent / "corpus").glob("*.txt"))
     for line in file.read_text().splitlines()
-] + [
-    "name=\0",
-    "name>\0",
-    "name?=a,\0",
-    "name=\ud800",
-    "name~=\udfff%",
-    "name=" + "x" * 70000,
-    "a." * 500 + "b=c",
 ]
+CORPUS += ["name=\0", "name>\0", "name?=a,\0", "name=\ud800", "name~=\udfff%"]
+CORPUS += ["name=" + "x" * 70000, "a." * 500 + "b=c"]
 PARAMETERS = ["sort", "groupBy", "fields", "limit", "start", "count", "replyWithCount"]
 
 
@@ -42,17 +36,19 @@ def hosts(connection: Connection) -> Connection:
 
 def answer(connection: Connection, **parameters: list[str]) -> str:
     """Return the rows or the refusal; anything else is raised and fails the test."""
+    refusal: HardpointError | None = None
+    found = "{}"
     try:
         found = run_query(connection, HOST, parse_query(parameters))
     except HardpointError as error:
         refusal = error
-    else:
-        assert set(json.loads(found)) <= {"inventories", "total"}
-        return found
-    assert refusal.code == "SYS.1007"
-    assert refusal.details
-    assert refusal.remedy
-    return refusal.details
+    if refusal is not None:
+        assert refusal.code == "SYS.1007"
+        assert refusal.details
+        assert refusal.remedy
+        return refusal.details
+    assert set(json.loads(found)) <= {"inventories", "total"}
+    return found
 
 
 def test_every_condition_is_answered_or_refused(hosts: Connection) -> None:

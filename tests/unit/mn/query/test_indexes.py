@@ -48,6 +48,8 @@ NOT_FILTERED_BY = {
     "jobResult",
     "managementNodeUuid",
     "defaultValue",
+    "hostName",
+    "details",
 }
 VALUES = {"Timestamp": "2017-01-06", "boolean": "true", "Long": "5", "String": "x"}
 
@@ -76,7 +78,7 @@ def explained(connection: Connection, statement: Select[tuple[object, ...]]) -> 
 
 def scans(connection: Connection, resource: Resource, query: Query) -> list[str]:
     """Return the steps that go over a table, in the list and in the count; subqueries are no tables."""
-    steps = explained(connection, plan_rows(resource, query)) + explained(
+    steps = explained(connection, plan_rows(resource, query, sqlite.dialect())) + explained(
         connection, plan_count(resource, query)
     )
     return [

@@ -11,10 +11,9 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from sqlalchemy import Connection, Row, select
 
-from agentkit.errors import HardpointError
 from mn.db.engine import Database
+from mn.db.open import open_database
 from mn.db.schema import metadata, new_uuid
-from mn.db.sqlite import SqliteDatabase
 from mn.db.vault import Vault
 from mn.jobs.hooks import Hook
 from mn.jobs.journal import Finished, NewJob, apply_records
@@ -25,7 +24,7 @@ from mn.settings import Settings
 
 @pytest.fixture
 async def db(tmp_path: Path) -> AsyncIterator[Database]:
-    db = SqliteDatabase(tmp_path / "db")
+    db = open_database("", tmp_path / "db")
     db.prepare(metadata.create_all)
     db.start()
     yield db
@@ -127,13 +126,6 @@ async def test_an_address_is_looked_at_when_it_is_connected_to_whatever_was_acce
     job = await outbox.add(f"http://127.0.0.1:{outbox.server.port}/hook", from_loopback=False)
     await outbox.until(job, lambda row: row.attempts >= 1)
     assert not outbox.calls
-
-
-async def test_authorities_that_cannot_be_read_are_named(db: Database, tmp_path: Path) -> None:
-    settings = Settings(state_dir=tmp_path, web_hook_ca=tmp_path / "absent.pem")
-    hooks = WebHooks(db, Vault.open_file(tmp_path / "key"), settings)
-    with pytest.raises(HardpointError, match=r"absent\.pem"):
-        await hooks.start()
 
 
 def test_the_wait_doubles_with_jitter_up_to_the_longest() -> None:
