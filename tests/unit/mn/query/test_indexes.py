@@ -51,11 +51,16 @@ NOT_FILTERED_BY = {
     "hostName",
     "details",
 }
+NOT_FILTERED_BY_ALONE = {
+    # A line of the audit log is written with every job, so only what tells few lines from many has an index.
+    "Audit": {"accountUuid", "clientAddress", "operation", "status", "errorCode"}
+}
 VALUES = {"Timestamp": "2017-01-06", "boolean": "true", "Long": "5", "String": "x"}
 
 
 def indexed(resource: Resource) -> list[Field]:
-    return [f for f in resource.fields.values() if f.name not in NOT_FILTERED_BY and f.api_type != "Object"]
+    left_out = NOT_FILTERED_BY | NOT_FILTERED_BY_ALONE.get(resource.name, set())
+    return [f for f in resource.fields.values() if f.name not in left_out and f.api_type != "Object"]
 
 
 @pytest.fixture(scope="module")
