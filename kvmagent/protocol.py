@@ -13,11 +13,9 @@ class Evidence(Wire):
     """One thing that tells a device from others; lists of evidence are ordered, strongest first.
 
     Kinds of a PCI function: `serial` (device serial number capability, VPD or NVMe serial), `mac`, `path`
-    (bridge path
-    from the root with vendor:device:subsystem ids). Of a USB device: `serial`, `port`. Values include vendor
-    and device
-    ids, so that equal serials of different products are different evidence. Of a block device: `wwid`,
-    `serial`.
+    (bridge path from the root with vendor:device:subsystem ids). Of a USB device: `serial`, `port`. Values
+    include vendor and device ids, so that equal serials of different products are different evidence. Of a
+    block device: `wwid`, `serial`.
     """
 
     kind: str

@@ -61,9 +61,8 @@ def match(known: Sequence[Known], seen: Sequence[Seen], kinds: Sequence[str]) ->
     """Match rows and seen devices by evidence, the strongest of `kinds` first.
 
     Two that share evidence of one kind are the same device unless stronger evidence, which both have,
-    differs. Where
-    several share it, those at the same address go together first, then in the order of their addresses
-    (rows that are nowhere: of their uuids), so the order of the arguments does not matter.
+    differs. Where several share it, those at the same address go together first, then in the order of their
+    addresses (rows that are nowhere: of their uuids), so the order of the arguments does not matter.
     """
     matches = Matches()
     known_left, seen_left = list(known), list(seen)

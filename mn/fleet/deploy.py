@@ -58,9 +58,8 @@ class Deployer(Protocol):
 class LocalDeployer:
     """Agents as processes of this machine, for its loopback addresses: no SSH, no service manager.
 
-    Each has a folder below `directory`, named by its host's uuid: configuration, certificates, log and
-    state. The
-    agent's lock file says whether it runs, so that a management node started anew finds it.
+    Each has a folder below `directory`, named by its host's uuid: configuration, certificates, log and state.
+    The agent's lock file says whether it runs, so that a management node started anew finds it.
     """
 
     def __init__(self, directory: Path, ca: CertificateAuthority, *, root: Path, rescan_s: float) -> None:

@@ -190,8 +190,7 @@ class Engine(Generic[S]):
         """Accept a job: it is on disk when this returns.
 
         The same uuid again with the same digest is the same job. Raises HardpointError (SYS.1007) when the
-        uuid
-        belongs to another request.
+        uuid belongs to another request.
         """
         if request.fresh:
             await self._accept(request)

@@ -62,14 +62,10 @@ class Job(Generic[S]):
     """One run of a job. What `run` does to the world goes through `step` and `transact`.
 
     After a crash the operation's `run` is called again from the top: steps that the journal knows return (or
-    raise)
-    what they did the first time, so between steps `run` must be deterministic. A step that had begun but was
-    not
-    journalled is done again: a step is either a transaction (`transact`), or its function tolerates having
-    begun.
-    `undo` is registered before its step begins and is given the step's arguments, so it must tolerate that
-    nothing
-    was done.
+    raise) what they did the first time, so between steps `run` must be deterministic. A step that had begun
+    but was not journalled is done again: a step is either a transaction (`transact`), or its function
+    tolerates having begun. `undo` is registered before its step begins and is given the step's arguments, so
+    it must tolerate that nothing was done.
     """
 
     uuid: str

@@ -21,8 +21,7 @@ def bind(operation: type[Operation], given: Mapping[str, object], *, lax: bool) 
     strings).
 
     Texts are trimmed except in secrets. Unknown parameters are left aside. Raises HardpointError (SYS.1007)
-    that
-    names every parameter that is missing or wrong, and what the operation's own `check` raises.
+    that names every parameter that is missing or wrong, and what the operation's own `check` raises.
     """
     if lax:
         given = _with_maps(operation, given)

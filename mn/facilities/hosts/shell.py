@@ -47,8 +47,7 @@ class KvmRunShell(Action, path="/hosts/kvm/actions"):
     """Run a shell script on KVM hosts over SSH (manual 4.3.10).
 
     The reply maps each host's uuid to returnCode, stdout, stderr and, when SSH failed or the time limit was
-    hit,
-    errorCode. A script that returns non-zero is no error of the operation.
+    hit, errorCode. A script that returns non-zero is no error of the operation.
     """
 
     host_uuids: HostUuids
