@@ -129,9 +129,9 @@ class Rest:
             "PUT", "/accounts/login", {"logInByAccount": {"accountName": account, "password": digest}}
         )
 
-    def logged_in(self) -> Rest:
+    def logged_in(self, password: str = ADMIN_PASSWORD) -> Rest:
         """Return a client with a session of its own."""
-        answer = self.log_in()
+        answer = self.log_in(password=password)
         assert answer.status == 200, answer
         return Rest(self.url, answer.body["inventory"]["uuid"])
 
