@@ -108,12 +108,14 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
     runner = _runner(server, settings)
     await runner.setup()
     try:
-        url = await _listen(runner, settings)
+        bound, tls = await _bind(settings), _server_context(settings)
         await _track_hosts(services)
         await hooks.start()
         resumed = await engine.start()
+        url = await _listen(runner, bound, tls)
     except BaseException:
         await runner.cleanup()
+        await engine.stop()
         await hooks.stop()
         await fleet.stop()
         raise
@@ -203,21 +205,35 @@ def ensure_fleet(connection: Connection) -> str:
     return uuid
 
 
-async def _listen(runner: web.AppRunner, settings: Settings) -> str:
-    context = _server_context(settings)
-    site = web.TCPSite(
-        runner, settings.listen_address, settings.port, ssl_context=context, shutdown_timeout=2
-    )
+async def _bind(settings: Settings) -> socket.socket:
+    """Return a socket that has the address and does not listen yet: first the jobs are resumed."""
     where = f"{settings.listen_address}:{settings.port}"
     try:
-        await site.start()
+        found = await asyncio.get_running_loop().getaddrinfo(
+            settings.listen_address, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _, address = found[0]
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
     except OSError as error:
         raise HardpointError(
             "SYS.1000",
             "Cannot listen",
-            f"the REST API cannot listen on {where}: {os.strerror(error.errno) if error.errno else error}",
+            f"the REST API cannot listen on {where}: {_reason(error)}",
             remedy="stop what uses the port, or choose another one with --port",
         ) from error
+    return bound
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, socket.gaierror) or not error.errno:
+        return str(error)
+    return os.strerror(error.errno)
+
+
+async def _listen(runner: web.AppRunner, bound: socket.socket, context: ssl.SSLContext | None) -> str:
+    await web.SockSite(runner, bound, ssl_context=context, shutdown_timeout=2).start()
     address, port = runner.addresses[0][:2]
     host = f"[{address}]" if ":" in address else address
     return f"{'https' if context else 'http'}://{host}:{port}"
