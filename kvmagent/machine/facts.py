@@ -61,7 +61,7 @@ def no_facts() -> HostFacts:
 
 
 def read_facts(tree: Tree) -> HostFacts:
-    """Return what the machine is; `iommu` says that its IOMMU status is Active (SEMANTICS 5.3)."""
+    """Return what the machine is; `iommu` says that its IOMMU status is Active."""
     cpus = parse_cpuinfo(tree.text("/proc/cpuinfo") or "")
     first = cpus[0] if cpus else {}
     vendor = first.get("vendor_id") or first.get("CPU implementer") or ""

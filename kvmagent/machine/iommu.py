@@ -1,4 +1,4 @@
-"""IOMMU groups, and whether the running kernel has an IOMMU that was asked for (SEMANTICS 5.3)."""
+"""IOMMU groups, and whether the running kernel has an IOMMU that was asked for."""
 
 from __future__ import annotations
 

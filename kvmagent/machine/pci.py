@@ -18,7 +18,7 @@ _MULTICAST_OR_LOCAL = 0x03
 
 
 def read_pci(tree: Tree) -> list[PciFunction]:
-    """Return every PCI function that has a vendor and a device id, by address (SEMANTICS 5.2).
+    """Return every PCI function that has a vendor and a device id, by address.
 
     `boot_critical` is left None: it takes the whole machine to tell.
     """

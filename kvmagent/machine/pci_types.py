@@ -1,4 +1,4 @@
-"""The type and the names the API gives a PCI function (SEMANTICS 5.2); pure."""
+"""The type and the names the API gives a PCI function; pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The USB devices of a machine that are no hubs (SEMANTICS 6)."""
+"""The USB devices of a machine that are no hubs."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _device(tree: Tree, path: str, locations: Locations) -> UsbDevice | None:
 
 
 def usb_version(version: str | None, speed_mbit: float | None) -> str:
-    """Return the USB version as the API has it: `2.00` is `2.0`, and a slow device is `1.1` (SEMANTICS 6)."""
+    """Return the USB version as the API has it: `2.00` is `2.0`, and a slow device is `1.1`."""
     if speed_mbit is not None and speed_mbit <= FULL_SPEED_MBIT:
         return "1.1"
     major, _, minor = (version or "").strip().partition(".")

@@ -29,7 +29,7 @@ _HOST_KEY_ALGORITHMS = (
     "rsa-sha2-512",
     "rsa-sha2-256",
 )
-# The post-quantum default costs both sides several times the CPU (spec/MEASURED.md, D).
+# The post-quantum default costs both sides several times the CPU.
 _KEY_EXCHANGE = "^curve25519-sha256,curve25519-sha256@libssh.org"
 
 
