@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from agentkit import logs, notify
 from agentkit.errors import HardpointError
 from mn import app, facilities
-from mn.fleet.deploy import agent_homes, stop_agent, stop_process
+from mn.fleet.local import agent_homes, stop_agent, stop_process
 from mn.jobs.job import Boundary
 from mn.rest import describe, openapi
 from mn.rest.operation import registry

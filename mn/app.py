@@ -26,11 +26,13 @@ from mn.db.vault import Vault
 from mn.facilities.accounts.tables import DEFAULT_PASSWORD_NOTICE, ensure_admin
 from mn.facilities.hosts.stock import StockObserver
 from mn.facilities.hosts.tables import host_table, load_deployed
+from mn.facilities.hosts.targets import target_of
 from mn.facilities.management import HEARTBEAT_S, beat
 from mn.fleet.ca import CertificateAuthority
 from mn.fleet.client import AgentClient, Endpoint
-from mn.fleet.deploy import Deployer, LocalDeployer, Target
+from mn.fleet.deploy import Deployer
 from mn.fleet.fleet import Fleet
+from mn.fleet.local import LocalDeployer
 from mn.fleet.ssh import SshPool
 from mn.jobs.engine import Engine, JobRequest
 from mn.jobs.job import Boundary
@@ -257,7 +259,7 @@ def _server_context(settings: Settings) -> ssl.SSLContext | None:
 
 async def _track_hosts(services: Services) -> None:
     for row in await services.db.read(load_deployed):
-        target = Target(row.uuid, row.management_ip)
+        target = target_of(row, services.vault)
         services.fleet.track(
             target, Endpoint(row.uuid, row.agent_address, row.agent_port), row.inventory_hash
         )

@@ -1,40 +1,30 @@
-"""Deployment of agents: the contract, and the deployer for agents on this machine."""
+"""Deployment of agents: what every way to bring an agent to a host has in common."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import fcntl
-import ipaddress
-import json
-import os
-import select
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from agentkit.errors import HardpointError
-from agentkit.files import write_durably
-from mn.fleet.ca import CertificateAuthority, KeyPair
 from mn.fleet.client import Endpoint
+from mn.fleet.ssh import SshTarget
+from mn.fleet.survey import HostSurvey
 
-START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 25.0
-POLL_S = 0.02
+Report = Callable[[str], None]
+"""Told what a deployment is at, `install the agent`."""
+
+
+def silent(_doing: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A host that an agent is deployed to."""
+    """A host that an agent is deployed to; `ssh` is None where nobody logs in."""
 
     host_uuid: str
     address: str
+    ssh: SshTarget | None = None
 
 
 class Deployer(Protocol):
@@ -43,8 +33,15 @@ class Deployer(Protocol):
     def serves(self, target: Target) -> bool:
         """Say whether this way leads to the host."""
 
-    async def deploy(self, target: Target) -> Endpoint:
-        """Install and start the agent, return where it listens."""
+    async def survey(self, target: Target) -> HostSurvey | None:
+        """Log in and look at the host, changing nothing; None where there is nothing to ask before.
+
+        Raises HardpointError: HOST.1003 when it cannot be reached or shows another host key, HOST.1012 when
+        the user or password is refused.
+        """
+
+    async def deploy(self, target: Target, report: Report = silent) -> Endpoint:
+        """Install and start the agent, return where it listens; what is in place is left as it is."""
 
     async def undeploy(self, target: Target) -> None:
         """Stop the agent and remove what was installed."""
@@ -53,171 +50,3 @@ class Deployer(Protocol):
         """Start a dead agent again when it is this deployer's part; return where it listens, None
         when not.
         """
-
-
-class LocalDeployer:
-    """Agents as processes of this machine, for its loopback addresses: no SSH, no service manager.
-
-    Each has a folder below `directory`, named by its host's uuid: configuration, certificates, log and state.
-    The agent's lock file says whether it runs, so that a management node started anew finds it.
-    """
-
-    def __init__(self, directory: Path, ca: CertificateAuthority, *, root: Path, rescan_s: float) -> None:
-        self._directory = directory
-        self._ca = ca
-        self._root = root
-        self._rescan_s = rescan_s
-
-    def serves(self, target: Target) -> bool:
-        """Say whether the address is this machine's loopback."""
-        if target.address == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(target.address).is_loopback
-        except ValueError:
-            return False
-
-    async def deploy(self, target: Target) -> Endpoint:
-        """Start the agent unless it runs, return where it listens."""
-        home = self._home(target)
-        running = await asyncio.to_thread(_running, home)
-        if running is None:
-            await asyncio.to_thread(self._prepare, home, target)
-            process = await asyncio.to_thread(_spawn, home)
-            try:
-                running = await _until_running(home, process)
-            except asyncio.CancelledError:  # or it would come up in a folder that the undo has removed
-                process.kill()
-                raise
-        return Endpoint(target.host_uuid, target.address, running)
-
-    async def undeploy(self, target: Target) -> None:
-        """Stop the agent and remove its folder."""
-        await asyncio.to_thread(self._remove, self._home(target))
-
-    async def revive(self, target: Target) -> Endpoint | None:
-        """Start the agent again when its process is gone."""
-        if not self._home(target).exists():
-            return None
-        return await self.deploy(target)
-
-    def _home(self, target: Target) -> Path:
-        return self._directory / target.host_uuid
-
-    def _prepare(self, home: Path, target: Target) -> None:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        pair = self._ca.server(home, target.host_uuid, target.address)
-        write_durably(home / "agent.toml", self._configuration(home, target, pair).encode())
-
-    def _configuration(self, home: Path, target: Target, pair: KeyPair) -> str:
-        values: dict[str, str | float] = {
-            "listen_address": target.address,
-            "port": 0,
-            "state_dir": str(home),
-            "certificate": str(pair.certificate),
-            "key": str(pair.key),
-            "ca": str(pair.ca),
-            "root": str(self._root),
-            "management_address": target.address,
-            "rescan_s": self._rescan_s,
-        }
-        return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
-
-    def _remove(self, home: Path) -> None:
-        if home.exists():
-            stop_agent(home)
-            shutil.rmtree(home)
-
-
-def stop_agent(home: Path) -> bool:
-    """Stop the agent whose state folder is `home`; return whether there was one. Blocks until it is gone."""
-    return stop_process(lambda: _lock_holder(home))
-
-
-def stop_process(holder: Callable[[], int | None]) -> bool:
-    """End the process that holds a lock, with force when it takes too long; return whether there was one.
-
-    `holder` says which process that is, None when none. Returns when the process is gone.
-    """
-    pid = holder()
-    if pid is None:
-        return False
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    with os.fdopen(handle), contextlib.suppress(ProcessLookupError):
-        if holder() != pid:
-            return True
-        signal.pidfd_send_signal(handle, signal.SIGTERM)
-        if not select.select([handle], [], [], STOP_TIMEOUT_S)[0]:
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-            select.select([handle], [], [])
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-    return True
-
-
-def agent_homes(directory: Path) -> Iterator[Path]:
-    """Yield the state folders of the local agents."""
-    if directory.is_dir():
-        yield from (path for path in sorted(directory.iterdir()) if path.is_dir())
-
-
-def _lock_holder(home: Path) -> int | None:
-    """Return the pid of the agent that holds the folder's lock, None when none does."""
-    try:
-        with (home / "agent.lock").open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read().strip() or b"0") or None
-    except (FileNotFoundError, ValueError):
-        return None
-    return None
-
-
-def _running(home: Path) -> int | None:
-    """Return the port of the agent that runs in a folder, None when none does or it is not ready."""
-    pid = _lock_holder(home)
-    if pid is None:
-        return None
-    try:
-        ready = json.loads((home / "ready.json").read_bytes())
-        return int(ready["port"]) if ready["pid"] == pid else None
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
-
-
-def _spawn(home: Path) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-m", "kvmagent", "serve", "--config", str(home / "agent.toml")]
-    with (home / "agent.log").open("ab") as log:
-        return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
-        )
-
-
-async def _until_running(home: Path, process: subprocess.Popen[bytes]) -> int:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while True:
-        port = await asyncio.to_thread(_running, home)
-        if port is not None:
-            return port
-        if process.poll() is not None and _lock_holder(home) is None:
-            raise _start_error(home, f"it ended with exit code {process.returncode}")
-        if time.monotonic() > deadline:
-            process.kill()
-            raise _start_error(home, f"it was not ready after {START_TIMEOUT_S:.0f} s")
-        await asyncio.sleep(POLL_S)
-
-
-def _start_error(home: Path, reason: str) -> HardpointError:
-    log_file = home / "agent.log"
-    lines = log_file.read_text(errors="replace").splitlines()[-1:] if log_file.exists() else []
-    said = f": {lines[0][:500]}" if lines else ""
-    return HardpointError(
-        "HOST.1000",
-        "Unable to add host",
-        f"the agent of this machine could not be started, {reason}{said}",
-        remedy=f"see {log_file}",
-    )

@@ -12,9 +12,10 @@ from kvmagent.protocol import InstallCertificate
 from mn.db.schema import new_uuid
 from mn.fleet.ca import CertificateAuthority, is_due
 from mn.fleet.client import AgentClient, Endpoint, Revive
-from mn.fleet.deploy import Deployer, Target
+from mn.fleet.deploy import Deployer, Report, Target, silent
 from mn.fleet.link import HostLink, Observer
 from mn.fleet.ssh import SshPool
+from mn.fleet.survey import HostSurvey
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,16 @@ class Fleet:
         """Say who is told what links see; to be called before `track`."""
         self._observer = observer
 
-    async def deploy(self, target: Target) -> Endpoint:
+    async def survey(self, target: Target) -> HostSurvey | None:
+        """Look at a host before anything is installed on it; None where there is nothing to look at."""
+        return await self._deployer(target).survey(target)
+
+    async def deploy(self, target: Target, report: Report = silent) -> Endpoint:
         """Install and start the agent of a host; done before, it is found in place.
 
         Returns where it listens.
         """
-        return await self._deployer(target).deploy(target)
+        return await self._deployer(target).deploy(target, report)
 
     async def undeploy(self, target: Target) -> None:
         """Stop and remove the agent of a host; nothing happens when there is none."""

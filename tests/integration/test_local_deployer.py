@@ -8,7 +8,8 @@ import psutil
 import pytest
 
 from mn.fleet.ca import CertificateAuthority
-from mn.fleet.deploy import LocalDeployer, Target
+from mn.fleet.deploy import Target
+from mn.fleet.local import LocalDeployer
 from tests.sshd import wait_until
 
 TARGET = Target("a" * 32, "127.0.0.1")

@@ -13,6 +13,7 @@ from mn.facilities.hosts.stock import save_inventory
 from mn.facilities.hosts.tables import HOST, SEALED_FOR, change_host, host_table, save_endpoint
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Target
+from mn.fleet.ssh import SshTarget
 from mn.rest.operation import Create, Reply
 from mn.rest.services import Job, Services
 from mn.rest.types import Description, HostAddress, Name, Port, Ref, Secret
@@ -39,7 +40,8 @@ class AddKVMHost(Create, path="/hosts/kvm", reply=HOST, timeout_s=TIMEOUT_S):
         """Do it, undo it."""
         services = job.services
         uuid = self.resource_uuid or job.uuid_for("host")
-        target = Target(uuid, self.management_ip.text)
+        login = SshTarget(self.management_ip.text, self.ssh_port, self.username, self.password.text)
+        target = Target(uuid, self.management_ip.text, login)
         sealed = services.vault.seal(self.password.text, SEALED_FOR)
         await job.transact(insert_host, uuid, self, sealed, undo=remove_host)
         job.at(10)

@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 
 from agentkit.errors import ErrorBody, HardpointError
 from mn.facilities.common import find
-from mn.facilities.hosts.tables import HOST, SEALED_FOR, change_host
+from mn.facilities.hosts.tables import HOST, change_host
+from mn.facilities.hosts.targets import load_logins
 from mn.fleet.shell import ScriptLimits, ShellResult, fan_out
-from mn.fleet.ssh import SshTarget
 from mn.rest.envelope import error_code
 from mn.rest.operation import Action, Reply
 from mn.rest.services import Job, Services
@@ -83,7 +83,7 @@ async def run_script(
     """Run the script, unless another incarnation of the management node had begun to."""
     if begun_by != services.incarnation:
         return {uuid: _unknown_outcome(uuid) for uuid in uuids}
-    targets = await services.db.read(load_targets, services, uuids)
+    targets = await services.db.read(load_logins, services.vault, uuids)
     settings = services.settings
     limits = ScriptLimits(settings.shell_timeout_s, settings.shell_output_bytes)
     log.info("shell script begun", extra={"job": job_uuid, "hosts": uuids, "bytes": len(script)})
@@ -91,16 +91,6 @@ async def run_script(
     codes = {uuid: result.return_code for uuid, result in found.items()}
     log.info("shell script ended", extra={"job": job_uuid, "return_codes": codes})
     return {uuid: _kept(result) for uuid, result in found.items()}
-
-
-def load_targets(connection: Connection, services: Services, uuids: list[str]) -> dict[str, SshTarget]:
-    """Return where to log in, by host uuid."""
-    targets = {}
-    for uuid in uuids:
-        row = find(connection, HOST, uuid)
-        password = services.vault.open(row.password, SEALED_FOR)
-        targets[uuid] = SshTarget(row.management_ip, row.ssh_port, row.username, password, row.ssh_host_key)
-    return targets
 
 
 def keep_host_keys(connection: Connection, results: dict[str, HostResult]) -> None:

@@ -8,8 +8,9 @@ from kvmagent.protocol import Connect
 from mn.db.schema import new_uuid
 from mn.fleet.ca import LEAF_DAYS, RENEW_BEFORE_DAYS, CertificateAuthority
 from mn.fleet.client import AgentClient
-from mn.fleet.deploy import LocalDeployer, Target
+from mn.fleet.deploy import Target
 from mn.fleet.fleet import Fleet
+from mn.fleet.local import LocalDeployer
 from mn.fleet.ssh import SshPool
 from tests.observer import Notes, eventually
 
