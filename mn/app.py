@@ -24,6 +24,7 @@ from mn.db.open import open_database
 from mn.db.schema import metadata, new_uuid
 from mn.db.vault import Vault
 from mn.facilities.accounts.tables import DEFAULT_PASSWORD_NOTICE, ensure_admin
+from mn.facilities.hosts.reconnector import Reconnector
 from mn.facilities.hosts.stock import StockObserver
 from mn.facilities.hosts.tables import host_table, load_deployed
 from mn.facilities.hosts.targets import target_of
@@ -66,6 +67,7 @@ class Node:
     runner: web.AppRunner
     url: str
     hooks: WebHooks
+    reconnector: Reconnector
     chores: list[asyncio.Task[None]]
 
 
@@ -96,7 +98,8 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
     fleet, ca, context = await _fleet(settings, db)
     codec = RequestCodec(vault)
     services = Services(settings, db, vault, global_settings, sessions, fleet, codec, secrets.token_hex(16))
-    fleet.observe(StockObserver(db, global_settings))
+    reconnector = Reconnector(services)
+    fleet.observe(StockObserver(db, global_settings, reconnector))
     engine = Engine(
         db, services, resolver(codec), boundary=boundary, keep_s=lambda: global_settings[JOB_KEPT]
     )
@@ -114,9 +117,11 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
         await _track_hosts(services)
         await hooks.start()
         resumed = await engine.start()
+        await reconnector.start()
         url = await _listen(runner, bound, tls)
     except BaseException:
         await runner.cleanup()
+        await reconnector.stop()
         await engine.stop()
         await hooks.stop()
         await fleet.stop()
@@ -126,7 +131,7 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
         asyncio.create_task(_chores(services, ca, context, server)),
         asyncio.create_task(_heartbeat(services)),
     ]
-    return Node(services, engine, runner, url, hooks, chores)
+    return Node(services, engine, runner, url, hooks, reconnector, chores)
 
 
 async def stop(node: Node) -> None:
@@ -134,6 +139,7 @@ async def stop(node: Node) -> None:
     for chore in node.chores:
         chore.cancel()
     await node.runner.cleanup()
+    await node.reconnector.stop()
     await node.engine.stop()
     await node.hooks.stop()
     await node.services.fleet.stop()

@@ -13,10 +13,12 @@ TYPES: dict[str, dict[str, str]] = _CONTENT["types"]
 SERVED = {
     "AddKVMHost",
     "ChangeClusterState",
+    "ChangeHostState",
     "ChangeZoneState",
     "CreateCluster",
     "CreateZone",
     "DeleteCluster",
+    "DeleteHost",
     "DeleteZone",
     "GetHostAllocatorStrategies",
     "GetHypervisorTypes",
@@ -26,7 +28,10 @@ SERVED = {
     "QueryPciDevice",
     "QueryUsbDevice",
     "QueryZone",
+    "ReconnectHost",
     "UpdateCluster",
+    "UpdateHost",
+    "UpdateKVMHost",
     "UpdateZone",
 }
 """Documented operations that this version serves. One that is added is added here too."""

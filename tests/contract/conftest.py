@@ -38,6 +38,7 @@ class World:
     simulator_cluster: dict[str, Any]
     host: dict[str, Any]
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _spare: str | None = None
 
     def name(self, stem: str) -> str:
         """Return a name that nothing else has."""
@@ -84,6 +85,12 @@ class World:
         uuid: str = self.admin.create("/clusters", **self.params("CreateCluster"))["uuid"]
         return uuid
 
+    def spare_host(self) -> str:
+        """Return the uuid of a host that may be changed."""
+        if self._spare is None:
+            self._spare = self.admin.create("/hosts/kvm", **self.params("AddKVMHost"))["uuid"]
+        return self._spare
+
 
 _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
     "CreateZone": lambda w: {"name": w.name("zone")},
@@ -105,6 +112,24 @@ _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
     "UpdateCluster": lambda w: {"uuid": w.new_cluster(), "name": w.name("cluster"), "description": "new"},
     "ChangeZoneState": lambda w: {"uuid": w.new_zone(), "stateEvent": "disable"},
     "ChangeClusterState": lambda w: {"uuid": w.new_cluster(), "stateEvent": "disable"},
+    "UpdateHost": lambda w: {
+        "uuid": w.spare_host(),
+        "name": w.name("host"),
+        "description": "new",
+        "managementIp": w.address(),
+    },
+    "UpdateKVMHost": lambda w: {
+        "uuid": w.spare_host(),
+        "name": w.name("host"),
+        "description": "new",
+        "managementIp": w.address(),
+        "username": "root",
+        "password": "unused",
+        "sshPort": CLOSED_PORT,
+    },
+    "ChangeHostState": lambda w: {"uuid": w.spare_host(), "stateEvent": "disable"},
+    "ReconnectHost": lambda w: {"uuid": w.spare_host()},
+    "DeleteHost": lambda w: {"uuid": new_uuid(), "deleteMode": "Permissive"},
     "DeleteZone": lambda w: {"uuid": w.new_zone(), "deleteMode": "Permissive"},
     "DeleteCluster": lambda w: {"uuid": w.new_cluster(), "deleteMode": "Permissive"},
 }
