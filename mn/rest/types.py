@@ -87,6 +87,13 @@ class StateEvent(_Word):
         return cls(_STATE_EVENTS[text.lower()])
 
 
+class HostStateEvent(StateEvent):
+    """What is to become of a host's state."""
+
+    __slots__ = ()
+    description = "a state event: enable, disable or maintain"
+
+
 _STATE_EVENTS = {
     "enable": "enable",
     "enabled": "enable",
@@ -116,8 +123,8 @@ def decoder_hook(kind: type, value: object) -> object:
         raise ValueError(value)  # noqa: TRY004 - msgspec reports ValueError as a validation error
     if kind is HostAddress:
         return HostAddress.parse(value)
-    if kind is StateEvent:
-        return StateEvent.parse(value)
+    if issubclass(kind, StateEvent):
+        return kind.parse(value)
     if kind is Secret:
         if not value:
             raise ValueError(value)

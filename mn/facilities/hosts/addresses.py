@@ -33,7 +33,7 @@ def check_free(connection: Connection, addresses: list[str], host_uuid: str) -> 
     other = connection.execute(query).first()
     if other is None:
         return
-    written = "" if other.management_ip == addresses[0] else f", as {other.management_ip}"
+    written = "" if other.management_ip == other.address else f", as {other.management_ip}"
     raise HardpointError(
         "SYS.1007",
         "Invalid argument",

@@ -12,7 +12,7 @@ from mn.facilities.hosts.tables import HOST, change_host
 from mn.facilities.states import check_event, state_after
 from mn.rest.operation import Action, Reply
 from mn.rest.services import Job, Services
-from mn.rest.types import Ref, StateEvent
+from mn.rest.types import HostStateEvent, Ref
 
 TIMEOUT_S = 24 * 3600.0
 MAINTENANCE = ("PreMaintenance", "Maintenance")
@@ -26,7 +26,7 @@ class ChangeHostState(Action, path="/hosts/{uuid}/actions", reply=HOST, timeout_
     """
 
     uuid: Ref
-    state_event: StateEvent
+    state_event: HostStateEvent
 
     def check(self) -> None:
         """Refuse what is no event of hosts."""
