@@ -19,6 +19,7 @@ from kvmagent.handlers import HANDLERS, RERUNNABLE, Context
 from kvmagent.host_iommu.keeper import IommuKeeper
 from kvmagent.inventory import diff, take_inventory
 from kvmagent.machine.network import NETLINK_ARGV, NETLINK_TIMEOUT_S, Netlink, parse_netlink
+from kvmagent.os_update.follower import OsUpdates
 from kvmagent.owner import Ownership
 from kvmagent.settings import Settings, load
 from kvmagent.stock import Stocktaker
@@ -80,7 +81,8 @@ def build(settings: Settings) -> Daemon[Context]:
         credentials,
     )
     identity = Identity(AGENT, _version(), host_uuid, stock.hash)
-    context = Context(ownership, stock, credentials, IommuKeeper(root, state_dir, runner))
+    iommu, os_updates = IommuKeeper(root, state_dir, runner), OsUpdates(root, state_dir, runner)
+    context = Context(ownership, stock, credentials, iommu, os_updates)
     return Daemon(config, identity, hub, context, HANDLERS, rerunnable=RERUNNABLE, background=[stock.run])
 
 
