@@ -9,7 +9,8 @@ from importlib import metadata
 from pathlib import Path
 
 from agentkit import logs
-from agentkit.daemon import EXIT_CANNOT_START, Daemon, DaemonConfig, Identity, new_instance
+from agentkit.agent import Identity, new_instance
+from agentkit.daemon import EXIT_CANNOT_START, Daemon, DaemonConfig
 from agentkit.errors import HardpointError
 from agentkit.events import EventHub
 from agentkit.runner import ProcessRunner
