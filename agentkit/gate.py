@@ -134,6 +134,15 @@ class Gate:
         self._accepting.clear()
         self._listeners.clear()
 
+    def abort(self) -> None:
+        """Cut all connections off, as a process does that is killed."""
+        for task in self._admitting:
+            task.cancel()
+        for transport in self._through:
+            if isinstance(transport, asyncio.WriteTransport):
+                transport.abort()
+        self._through.clear()
+
     async def _accept(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -144,9 +153,10 @@ class Gate:
                     self._refusals.refused("any", f"the agent cannot accept connections: {error.strerror}")
                     await asyncio.sleep(_ACCEPT_PAUSE_S)
                 continue
-            self._take(connection, str(address[0]))
+            self.take(connection, str(address[0]))
 
-    def _take(self, connection: socket.socket, peer: str) -> None:
+    def take(self, connection: socket.socket, peer: str) -> None:
+        """Have an accepted connection shake hands with `peer`; refused when there are too many already."""
         reason = ""
         if self.connections >= self._connections_max:
             reason = f"there are {self._connections_max} connections already"

@@ -9,15 +9,18 @@ from importlib import metadata
 from pathlib import Path
 
 from agentkit import logs
-from agentkit.daemon import EXIT_CANNOT_START, Daemon, DaemonConfig, Identity, new_instance
+from agentkit.agent import Identity, new_instance
+from agentkit.daemon import EXIT_CANNOT_START, Daemon, DaemonConfig
 from agentkit.errors import HardpointError
 from agentkit.events import EventHub
 from agentkit.runner import ProcessRunner
 from agentkit.tls import ServerCredentials
 from agentkit.wire import EventKind
 from kvmagent.handlers import HANDLERS, RERUNNABLE, Context
+from kvmagent.host_iommu.keeper import IommuKeeper
 from kvmagent.inventory import diff, take_inventory
 from kvmagent.machine.network import NETLINK_ARGV, NETLINK_TIMEOUT_S, Netlink, parse_netlink
+from kvmagent.os_update.follower import OsUpdates
 from kvmagent.owner import Ownership
 from kvmagent.settings import Settings, load
 from kvmagent.stock import Stocktaker
@@ -79,7 +82,8 @@ def build(settings: Settings) -> Daemon[Context]:
         credentials,
     )
     identity = Identity(AGENT, _version(), host_uuid, stock.hash)
-    context = Context(ownership, stock, credentials)
+    iommu, os_updates = IommuKeeper(root, state_dir, runner), OsUpdates(root, state_dir, runner)
+    context = Context(ownership, stock, credentials, iommu, os_updates)
     return Daemon(config, identity, hub, context, HANDLERS, rerunnable=RERUNNABLE, background=[stock.run])
 
 

@@ -11,7 +11,7 @@ from mnclient import sdk
 
 
 class AddKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
-    """Add a KVM host: deploy its agent, connect it, take stock of its devices (manual 4.3.9)."""
+    """Add a KVM host: look at it, deploy its agent, connect it, take stock of its devices (manual 4.3.9)."""
 
     Result = sdk.Result[sdk.One[inventories.HostInventory]]
     _name = "AddKVMHost"
@@ -80,6 +80,27 @@ class ChangeClusterStateAction(sdk.Action[sdk.One[inventories.ClusterInventory]]
 
     stateEvent: str | None = None
     """Required: what to do to the state: a state event such as enable or disable."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ChangeHostStateAction(sdk.Action[sdk.One[inventories.HostInventory]]):
+    """Enable or disable a host, or take it into maintenance (manual 4.3.4)."""
+
+    Result = sdk.Result[sdk.One[inventories.HostInventory]]
+    _name = "ChangeHostState"
+    _value = sdk.One
+    _inventory = inventories.HostInventory
+
+    uuid: str | None = None
+    """Required: UUID of the host: the uuid of a resource."""
+
+    stateEvent: str | None = None
+    """Required: what to do to the state: a state event: enable, disable or maintain."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""
@@ -286,6 +307,27 @@ class DeleteClusterAction(sdk.Action[sdk.Value]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class DeleteHostAction(sdk.Action[sdk.Value]):
+    """Delete a host (manual 4.3.2): its agent is removed from it, its devices and tags go with it."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteHost"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class DeleteLongJobAction(sdk.Action[sdk.Value]):
     """Forget a long job that has ended."""
 
@@ -383,6 +425,42 @@ class GetHostAllocatorStrategiesAction(sdk.Action[sdk.Value]):
     _name = "GetHostAllocatorStrategies"
     _value = sdk.Value
     _inventory = None
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetHostIommuStateAction(sdk.Action[inventories.GetHostIommuStateReply]):
+    """Say whether a host's IOMMU is wanted (manual 4.3.11.14)."""
+
+    Result = sdk.Result[inventories.GetHostIommuStateReply]
+    _name = "GetHostIommuState"
+    _value = inventories.GetHostIommuStateReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetHostIommuStatusAction(sdk.Action[inventories.GetHostIommuStatusReply]):
+    """Say whether a host's running kernel has an IOMMU that was asked for (manual 4.3.11.12)."""
+
+    Result = sdk.Result[inventories.GetHostIommuStatusReply]
+    _name = "GetHostIommuStatus"
+    _value = inventories.GetHostIommuStatusReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""
@@ -1063,6 +1141,24 @@ class QueryZoneAction(sdk.Action[sdk.Many[inventories.ZoneInventory]]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class ReconnectHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
+    """Connect a host again and take stock of its devices (manual 4.3.5)."""
+
+    Result = sdk.Result[sdk.One[inventories.HostInventory]]
+    _name = "ReconnectHost"
+    _value = sdk.One
+    _inventory = inventories.HostInventory
+
+    uuid: str | None = None
+    """Required: UUID of the host: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class RenewSessionAction(sdk.Action[inventories.RenewSessionReply]):
     """Let a session end at a later (or earlier) time. Answered at once as all that has to do with login (manual 3.5), so that the session's UUID, which is a secret, is in no journal."""
 
@@ -1168,6 +1264,30 @@ class UpdateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class UpdateClusterOSAction(sdk.Action[sdk.One[inventories.LongJobInventory]]):
+    """Bring the packages of a cluster's hosts up to date, as a long job (manual 4.2.6)."""
+
+    Result = sdk.Result[sdk.One[inventories.LongJobInventory]]
+    _name = "UpdateClusterOS"
+    _value = sdk.One
+    _inventory = inventories.LongJobInventory
+
+    uuid: str | None = None
+    """Required: UUID of the long job: the uuid of a resource."""
+
+    excludePackages: list[str] | None = None
+    """The name of a package, or a shell pattern of names such as systemd*."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
 class UpdateGlobalConfigAction(sdk.Action[sdk.One[inventories.GlobalConfigInventory]]):
     """Change a global setting; without a value it gets its default back."""
 
@@ -1184,6 +1304,93 @@ class UpdateGlobalConfigAction(sdk.Action[sdk.One[inventories.GlobalConfigInvent
 
     value: str | None = None
     """Its value: a text that is not empty."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
+    """Change a host's name, description or address (manual 4.3.3); the address holds from the next reconnect on."""
+
+    Result = sdk.Result[sdk.One[inventories.HostInventory]]
+    _name = "UpdateHost"
+    _value = sdk.One
+    _inventory = inventories.HostInventory
+
+    uuid: str | None = None
+    """Required: UUID of the host: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the host: a text of 1 to 255 characters."""
+
+    description: str | None = None
+    """Description of the host: a text of up to 2048 characters."""
+
+    managementIp: str | None = None
+    """Address or name it is managed by: an IPv4 or IPv6 address or a host name."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateHostIommuStateAction(sdk.Action[inventories.UpdateHostIommuStateReply]):
+    """Enable or disable a host's IOMMU from its next boot on (manual 4.3.11.13)."""
+
+    Result = sdk.Result[inventories.UpdateHostIommuStateReply]
+    _name = "UpdateHostIommuState"
+    _value = inventories.UpdateHostIommuStateReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    state: str | None = None
+    """Required: one of Enabled, Disabled."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
+    """Change a KVM host (manual 4.3.8); address and login hold from the next reconnect on."""
+
+    Result = sdk.Result[sdk.One[inventories.HostInventory]]
+    _name = "UpdateKVMHost"
+    _value = sdk.One
+    _inventory = inventories.HostInventory
+
+    uuid: str | None = None
+    """Required: UUID of the host: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the host: a text of 1 to 255 characters."""
+
+    description: str | None = None
+    """Description of the host: a text of up to 2048 characters."""
+
+    managementIp: str | None = None
+    """Address or name it is managed by: an IPv4 or IPv6 address or a host name."""
+
+    username: str | None = None
+    """SSH user: a text of 1 to 255 characters."""
+
+    password: str | None = None
+    """Password; it is stored encrypted and never shown: a text."""
+
+    sshPort: int | None = None
+    """SSH port: a whole number from 1 to 65535."""
+
+    resetHostKey: bool | None = None
+    """True or false."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""

@@ -65,7 +65,7 @@ def read_facts(tree: Tree) -> HostFacts:
     """Return what the machine is; `iommu` says that its IOMMU status is Active."""
     cpus = parse_cpuinfo(tree.text("/proc/cpuinfo") or "")
     first = cpus[0] if cpus else {}
-    vendor = first.get("vendor_id") or first.get("CPU implementer") or ""
+    vendor = _vendor(first)
     release = os_release(tree.text("/etc/os-release") or tree.text("/usr/lib/os-release") or "")
     sockets, cores = _topology(tree, cpus)
     return HostFacts(
@@ -95,6 +95,11 @@ def read_facts(tree: Tree) -> HostFacts:
         libvirt_version=_libvirt(tree),
         iscsi_initiator=initiator_name(tree.text("/etc/iscsi/initiatorname.iscsi") or ""),
     )
+
+
+def cpu_vendor(tree: Tree) -> str:
+    """Return the processor's maker as the kernel names it, empty when it does not."""
+    return _vendor(next(iter(parse_cpuinfo(tree.text("/proc/cpuinfo") or "")), {}))
 
 
 def parse_cpuinfo(text: str) -> CpuInfo:
@@ -149,6 +154,10 @@ def _nested_pages(tree: Tree) -> bool | None:
         if value:
             return value in ("Y", "1")
     return None
+
+
+def _vendor(cpu: dict[str, str]) -> str:
+    return cpu.get("vendor_id") or cpu.get("CPU implementer") or ""
 
 
 def _topology(tree: Tree, cpus: CpuInfo) -> tuple[int, int]:

@@ -177,6 +177,24 @@ SAME_DISTRIBUTION = switch(
     default=True,
     meaning="whether a new host must have the distribution and version of the other hosts of its cluster",
 )
+CLUSTER_OS_UPDATES = GlobalSetting(
+    "cluster",
+    "update.os.parallelismDegree",
+    10,
+    1,
+    10_000,
+    "hosts",
+    "hosts of one cluster whose operating system is updated at once; the next batch begins when all are done",
+)
+OS_UPDATES = GlobalSetting(
+    "host",
+    "update.os.parallelismDegree",
+    10,
+    1,
+    10_000,
+    "hosts",
+    "hosts of all clusters together whose operating system is updated at once",
+)
 ALL = (
     SESSION_TIMEOUT,
     SESSIONS_PER_ACCOUNT,
@@ -190,6 +208,8 @@ ALL = (
     SSH_PROBE,
     SAME_CPU_MODEL,
     SAME_DISTRIBUTION,
+    CLUSTER_OS_UPDATES,
+    OS_UPDATES,
 )
 
 

@@ -16,6 +16,7 @@ from mn.fleet.deploy import Deployer, Report, Target, silent
 from mn.fleet.link import HostLink, Observer
 from mn.fleet.ssh import SshPool
 from mn.fleet.survey import HostSurvey
+from mn.fleet.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,8 @@ class Fleet:
     ) -> None:
         self.fleet_uuid = fleet_uuid
         self.ssh = ssh
+        self.os_updates = Turns()
+        """Updates of hosts' operating systems, of whatever cluster."""
         self._ca = ca
         self._client = client
         self._deployers = deployers

@@ -27,7 +27,16 @@ from mn.rest.audit import AuditLog, Line
 from mn.rest.body import TAG_KEYS, read_json, unwrap
 from mn.rest.envelope import error_code, error_reply, raw_reply, reply
 from mn.rest.metrics import Metrics
-from mn.rest.operation import JobOperation, Kind, Login, Operation, SyncDelete, SyncOperation, registry
+from mn.rest.operation import (
+    JobOperation,
+    Kind,
+    Login,
+    Operation,
+    SyncDelete,
+    SyncOperation,
+    registry,
+    unlisted,
+)
 from mn.rest.parameters import bad_request, bind, left_aside, query_values
 from mn.rest.probes import PATHS as PROBES
 from mn.rest.probes import Probes
@@ -266,10 +275,10 @@ class RestServer:
         try:
             body = await read_json(request, self._settings.body_timeout_s)
             for operation, values in entries:
-                for wrapper in operation.spec.wrappers:
-                    if wrapper in body:
-                        aside = tuple(k for k in body if k != wrapper and k not in TAG_KEYS)
-                        return _Target(operation, values, unwrap(body, wrapper), aside)
+                wrapper = operation.spec.wrapper_in(body)
+                if wrapper is not None:
+                    aside = tuple(k for k in body if k != wrapper and k not in TAG_KEYS)
+                    return _Target(operation, values, unwrap(body, wrapper), aside)
             operation, values = entries[0]
             if operation.kind is Kind.CREATE and not _needs_body(operation, values):
                 aside = tuple(k for k in body if k not in TAG_KEYS)
@@ -371,7 +380,7 @@ def resolver(codec: RequestCodec) -> Callable[[str, str], Run[Services]]:
     """Return how the engine finds what a journalled request does."""
 
     def resolve(name: str, request: str) -> Run[Services]:
-        kind = registry.get(name)
+        kind = registry.get(name) or unlisted.get(name)
         if kind is None:
             raise HardpointError(
                 "SYS.1008",

@@ -21,6 +21,8 @@ SERVED = {
     "DeleteHost",
     "DeleteZone",
     "GetHostAllocatorStrategies",
+    "GetHostIommuState",
+    "GetHostIommuStatus",
     "GetHypervisorTypes",
     "KvmRunShell",
     "QueryCluster",
@@ -32,6 +34,8 @@ SERVED = {
     "UpdateCluster",
     "UpdateHost",
     "UpdateKVMHost",
+    "UpdateClusterOS",
+    "UpdateHostIommuState",
     "UpdateZone",
 }
 """Documented operations that this version serves. One that is added is added here too."""
