@@ -20,9 +20,9 @@ import pytest
 from tests import postgres
 
 REPOSITORY = Path(__file__).parents[1]
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 60.0
-JOB_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 120.0
+JOB_TIMEOUT_S = 180.0
 POLL_S = 0.02
 PREFIX = "/zstack/v1"
 ADMIN = "admin"
@@ -149,7 +149,7 @@ class Node:
         program: Sequence[str] = ("-m", "mn"),
     ) -> None:
         self.state = state
-        self._program = program
+        self.program = program
         self.url = ""
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("HARDPOINT_")},
@@ -163,7 +163,7 @@ class Node:
     def start(self) -> None:
         """Start the process; returns when it serves."""
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        argv = [sys.executable, *self._program, "serve", "--state", str(self.state), "--port", "0"]
+        argv = [sys.executable, *self.program, "serve", "--state", str(self.state), "--port", "0"]
         with (self.state / "mn.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*argv, "--local-agents"],
@@ -197,6 +197,10 @@ class Node:
         assert self._process is not None
         self._process.kill()
         self._process.wait(STOP_TIMEOUT_S)
+
+    def has_ended(self) -> bool:
+        """Say whether the process is gone."""
+        return self._process is None or self._process.poll() is not None
 
     def restart(self) -> None:
         """Stop and start; the port may be another one afterwards."""
