@@ -20,7 +20,7 @@ from kvmagent.protocol import (
     TakeInventory,
     TakeInventoryReply,
 )
-from kvmagent.stock import Stocktaker
+from kvmagent.stock import Stock
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Context:
     """What the handlers work with."""
 
     ownership: Ownership
-    stock: Stocktaker[Any]
+    stock: Stock
     credentials: ServerCredentials
     owning: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the owner is looked at and changed, so that two fleets cannot both find the host free."""

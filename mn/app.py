@@ -33,6 +33,7 @@ from mn.fleet.client import AgentClient, Endpoint
 from mn.fleet.deploy import Deployer
 from mn.fleet.fleet import Fleet
 from mn.fleet.local import LocalDeployer
+from mn.fleet.simulators import SimulatorDeployer
 from mn.fleet.ssh import SshPool
 from mn.jobs.engine import Engine, JobRequest
 from mn.jobs.job import Boundary
@@ -51,6 +52,7 @@ DATABASE = "hardpoint.db"
 KEY_FILE = "secret.key"
 CA_DIR = "ca"
 AGENTS_DIR = "agents"
+SIMULATOR_DIR = "simulator"
 CHORES_EVERY_S = 3600
 
 fleet_table = Table("fleet", metadata, Column("uuid", String(32), primary_key=True))
@@ -188,7 +190,7 @@ async def _fleet(settings: Settings, db: Database) -> tuple[Fleet, CertificateAu
     pair = await asyncio.to_thread(ca.client)
     context = client_context(pair.certificate, pair.key, pair.ca)
     client = AgentClient(context)
-    deployers: list[Deployer] = []
+    deployers: list[Deployer] = [SimulatorDeployer(settings.state_dir / SIMULATOR_DIR, ca)]
     if settings.local_agents:
         directory = settings.state_dir / AGENTS_DIR
         local = LocalDeployer(
