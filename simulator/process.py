@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import resource
 import signal
 import socket
 from collections.abc import Collection
@@ -16,6 +15,7 @@ from agentkit.agent import Agent, new_instance
 from agentkit.errors import Blame, HardpointError
 from agentkit.gate import RefusalLog, accept_on
 from agentkit.lean import share_one_arena, web
+from agentkit.limits import check_open_files, raise_open_files
 from agentkit.place import StateDirectory, start_error
 from agentkit.routes import Routes
 from agentkit.tasks import PRUNE_EVERY_S
@@ -36,8 +36,9 @@ BACKLOG = 4096
 class Simulator:
     """The hosts whose folders are below `state`/hosts, served on one port at their loopback addresses."""
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, files_max: int) -> None:
         self._state = state
+        self._files_max = files_max
         self._hosts: dict[str, SimulatedHost] = {}
         self._by_address: dict[str, SimulatedHost] = {}
         self._runner = web.AppRunner(
@@ -137,6 +138,7 @@ class Simulator:
                 log.warning("host not served", extra={"host": home.name, "reason": error.details})
 
     def _add(self, host: SimulatedHost) -> None:
+        check_open_files(len(self._hosts) + 1, self._files_max)
         other = self._by_address.setdefault(host.address, host)
         if other is not host:
             raise HardpointError(
@@ -177,19 +179,13 @@ def serve(state: Path, port: int) -> None:
     """Be the simulator of a state folder until stopped. Raises HardpointError when it cannot start."""
     share_one_arena()
     lower_read_buffer()
-    raise_open_files()
+    files_max = raise_open_files()
     place = StateDirectory(state)
     place.take()
     try:
-        asyncio.run(Simulator(state).live(_listen(port, place.last_port()), place))
+        asyncio.run(Simulator(state, files_max).live(_listen(port, place.last_port()), place))
     finally:
         place.release()
-
-
-def raise_open_files() -> None:
-    """Let this process have as many open files as the system allows: each connection is one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _listen(port: int, last_port: int | None) -> socket.socket:
