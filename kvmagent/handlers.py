@@ -9,14 +9,18 @@ from typing import Any
 from agentkit.tasks import Handler
 from agentkit.tls import ServerCredentials
 from agentkit.wire import Command
+from kvmagent.host_iommu.keeper import IommuKeeper
 from kvmagent.owner import Owner, Ownership
 from kvmagent.protocol import (
     Connect,
     ConnectReply,
+    GetIommu,
     InstallCertificate,
     InstallCertificateReply,
+    IommuReport,
     Release,
     ReleaseReply,
+    SetIommu,
     TakeInventory,
     TakeInventoryReply,
 )
@@ -30,6 +34,7 @@ class Context:
     ownership: Ownership
     stock: Stock
     credentials: ServerCredentials
+    iommu: IommuKeeper
     owning: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the owner is looked at and changed, so that two fleets cannot both find the host free."""
 
@@ -62,11 +67,23 @@ async def install_certificate(context: Context, command: InstallCertificate) -> 
     return InstallCertificateReply()
 
 
+async def get_iommu(context: Context, _command: GetIommu) -> IommuReport:
+    """Say what the IOMMU is."""
+    return await context.iommu.report()
+
+
+async def set_iommu(context: Context, command: SetIommu) -> IommuReport:
+    """Enable or disable the IOMMU from the next boot on."""
+    return await context.iommu.set(enabled=command.enabled)
+
+
 HANDLERS: dict[type[Command[Any]], Handler[Context]] = {
     Connect: connect,
     Release: release,
     TakeInventory: take_inventory,
     InstallCertificate: install_certificate,
+    GetIommu: get_iommu,
+    SetIommu: set_iommu,
 }
 RERUNNABLE: frozenset[type[Command[Any]]] = frozenset(HANDLERS)
 """Commands that do no harm when a restart interrupted them and they are run again."""

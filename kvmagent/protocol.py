@@ -221,3 +221,32 @@ class InstallCertificate(Command[InstallCertificateReply], tag="installCertifica
 
     certificate: str
     key: str
+
+
+class IommuReport(Wire):
+    """A host's IOMMU. `status` is the running kernel's: `Active` or `Inactive`.
+
+    `option` is what asks for it on the kernel command line, None where nothing has to. `configured` says that
+    the next boot will ask for it, `reboot_needed` that this is not what the running kernel was told. `loader`
+    is the boot loader in words, None when it is not known.
+    """
+
+    status: str
+    option: str | None
+    configured: bool
+    reboot_needed: bool
+    loader: str | None
+
+
+class GetIommu(Command[IommuReport], tag="getIommu"):
+    """Read the IOMMU's status and what the next boot will have."""
+
+
+class SetIommu(Command[IommuReport], tag="setIommu"):
+    """Enable the IOMMU from the next boot on, or take away what enabling it wrote; done already: nothing.
+
+    Refused (SYS.1014) for a boot loader that is not known; fails (SYS.1006) when its tools do. Either way
+    everything is as it was.
+    """
+
+    enabled: bool

@@ -17,6 +17,7 @@ from agentkit.runner import ProcessRunner
 from agentkit.tls import ServerCredentials
 from agentkit.wire import EventKind
 from kvmagent.handlers import HANDLERS, RERUNNABLE, Context
+from kvmagent.host_iommu.keeper import IommuKeeper
 from kvmagent.inventory import diff, take_inventory
 from kvmagent.machine.network import NETLINK_ARGV, NETLINK_TIMEOUT_S, Netlink, parse_netlink
 from kvmagent.owner import Ownership
@@ -77,7 +78,7 @@ def build(settings: Settings) -> Daemon[Context]:
         credentials,
     )
     identity = Identity(AGENT, agent_version(), lambda: ownership.host_uuid, stock.hash)
-    context = Context(ownership, stock, credentials)
+    context = Context(ownership, stock, credentials, IommuKeeper(root, state_dir, runner))
     return Daemon(config, identity, hub, context, HANDLERS, rerunnable=RERUNNABLE, background=[stock.run])
 
 

@@ -391,6 +391,42 @@ class GetHostAllocatorStrategiesAction(sdk.Action[sdk.Value]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class GetHostIommuStateAction(sdk.Action[inventories.GetHostIommuStateReply]):
+    """Say whether a host's IOMMU is wanted (manual 4.3.11.14)."""
+
+    Result = sdk.Result[inventories.GetHostIommuStateReply]
+    _name = "GetHostIommuState"
+    _value = inventories.GetHostIommuStateReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetHostIommuStatusAction(sdk.Action[inventories.GetHostIommuStatusReply]):
+    """Say whether a host's running kernel has an IOMMU that was asked for (manual 4.3.11.12)."""
+
+    Result = sdk.Result[inventories.GetHostIommuStatusReply]
+    _name = "GetHostIommuStatus"
+    _value = inventories.GetHostIommuStatusReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class GetHypervisorTypesAction(sdk.Action[sdk.Value]):
     """List the hypervisor types (manual 4.3.7)."""
 
@@ -1184,6 +1220,27 @@ class UpdateGlobalConfigAction(sdk.Action[sdk.One[inventories.GlobalConfigInvent
 
     value: str | None = None
     """Its value: a text that is not empty."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateHostIommuStateAction(sdk.Action[inventories.UpdateHostIommuStateReply]):
+    """Enable or disable a host's IOMMU from its next boot on (manual 4.3.11.13)."""
+
+    Result = sdk.Result[inventories.UpdateHostIommuStateReply]
+    _name = "UpdateHostIommuState"
+    _value = inventories.UpdateHostIommuStateReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    state: str | None = None
+    """Required: one of Enabled, Disabled."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""

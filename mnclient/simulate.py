@@ -31,7 +31,7 @@ _ALL = "1000000"
 
 @dataclass(frozen=True)
 class Summary:
-    """What a fleet came to: hosts that were there, that were added and in which time, and that are Connected."""
+    """What a fleet came to: hosts that were there, hosts added and how long that took, hosts Connected."""
 
     before: int
     added: int
@@ -45,7 +45,7 @@ def check_files(hosts: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < hosts + SPARE_FILES:
         raise LocalError(
-            f"{hosts} hosts take {hosts + SPARE_FILES} open files in a process, and the hard limit is {hard}; "
+            f"{hosts} hosts take {hosts + SPARE_FILES} open files, and a process may have {hard} at most; "
             f"simulate at most {max(0, hard - SPARE_FILES)}, or raise it (`ulimit -Hn`, as root)"
         )
 

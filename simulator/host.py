@@ -19,9 +19,11 @@ from agentkit.agent import Agent, Identity, new_instance
 from agentkit.errors import HardpointError
 from agentkit.events import EventHub
 from agentkit.gate import Gate, ProtocolFactory, RefusalLog
+from agentkit.runner import ScriptedRunner
 from agentkit.tls import ServerCredentials
 from agentkit.wire import LEASE_TICK_S
 from kvmagent.handlers import HANDLERS, RERUNNABLE, Context
+from kvmagent.host_iommu.keeper import IommuKeeper
 from kvmagent.owner import Ownership
 from kvmagent.protocol import Inventory
 from kvmagent.server import AGENT, agent_version
@@ -193,13 +195,18 @@ class SimulatedHost:
             self._home,
             identity,
             hub,
-            Context(ownership, self._stock, credentials),
+            self._context(ownership, credentials),
             HANDLERS,
             rerunnable=RERUNNABLE,
             threads=self._shared.threads,
         )
         gate = Gate(self._shared.factory, credentials.context(), refusals=self._shared.refusals)
         return _Life(agent, gate)
+
+    def _context(self, ownership: Ownership, credentials: ServerCredentials) -> Context:
+        """Return what the handlers work with: no command is run, no file outside the host's folder written."""
+        iommu = IommuKeeper(self._home / "root", self._home, ScriptedRunner({}))
+        return Context(ownership, self._stock, credentials, iommu)
 
 
 class _Life:

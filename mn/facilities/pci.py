@@ -87,10 +87,11 @@ def sync_pci(connection: Connection, host_uuid: str, functions: Sequence[PciFunc
     free = pci_table.c.vm_instance_uuid.is_(None) & (pci_table.c.host_uuid == host_uuid)
     shown = {function.address: free_status(function) for function in functions}
     query = select(pci_table.c.uuid, pci_table.c.address, pci_table.c.status).where(free)
-    for row in connection.execute(query).all():
-        status = shown.get(row.address, row.status)
-        if status != row.status:
-            connection.execute(update(pci_table).where(pci_table.c.uuid == row.uuid).values(status=status))
+    for free_row in connection.execute(query).all():
+        status = shown.get(free_row.address, free_row.status)
+        if status != free_row.status:
+            mine = pci_table.c.uuid == free_row.uuid
+            connection.execute(update(pci_table).where(mine).values(status=status))
 
 
 def free_status(function: PciFunction) -> str:

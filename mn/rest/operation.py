@@ -12,7 +12,7 @@ A subclass registers itself. Its fields are its parameters (snake case here, the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -68,6 +68,19 @@ class Spec:
     """Keys of a reply that is no resource, each with its annotated type; for the API's description."""
     needs_session: bool
     timeout_s: float
+    also_at: tuple[str, ...] = ()
+    """Paths that are served and not described: other forms of the documented ones."""
+    spelling: Callable[[str], str] | None = None
+    """Makes equal what is taken for the wrapper's name, None when only the name itself is."""
+
+    def wrapper_in(self, keys: Iterable[str]) -> str | None:
+        """Return which of a body's keys holds the parameters, None when none does."""
+        keys = list(keys)
+        found = next((wrapper for wrapper in self.wrappers if wrapper in keys), None)
+        if found is not None or self.spelling is None:
+            return found
+        wanted = {self.spelling(wrapper) for wrapper in self.wrappers}
+        return next((key for key in keys if self.spelling(key) in wanted), None)
 
 
 registry: dict[str, type[Operation]] = {}
@@ -85,6 +98,8 @@ class _OperationMeta(msgspec.StructMeta):
         reply: Resource | None = None,
         returns: Mapping[str, Any] | None = None,
         also_called: tuple[str, ...] = (),
+        also_at: tuple[str, ...] = (),
+        spelling: Callable[[str], str] | None = None,
         session: bool = True,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         **struct: Any,
@@ -94,7 +109,10 @@ class _OperationMeta(msgspec.StructMeta):
             paths = (path,) if isinstance(path, str) else path
             kind: Kind = cls.kind  # type: ignore[attr-defined]
             wrappers = _wrappers(name, kind, also_called)
-            cls.spec = Spec(name, kind, paths, wrappers, reply, returns or {}, session, timeout_s)  # type: ignore[attr-defined]
+            spec = Spec(
+                name, kind, paths, wrappers, reply, returns or {}, session, timeout_s, also_at, spelling
+            )
+            cls.spec = spec  # type: ignore[attr-defined]
             if name in registry:
                 raise TypeError(
                     f"operation {name} is defined twice: {registry[name].__module__}, {cls.__module__}"

@@ -266,10 +266,10 @@ class RestServer:
         try:
             body = await read_json(request, self._settings.body_timeout_s)
             for operation, values in entries:
-                for wrapper in operation.spec.wrappers:
-                    if wrapper in body:
-                        aside = tuple(k for k in body if k != wrapper and k not in TAG_KEYS)
-                        return _Target(operation, values, unwrap(body, wrapper), aside)
+                wrapper = operation.spec.wrapper_in(body)
+                if wrapper is not None:
+                    aside = tuple(k for k in body if k != wrapper and k not in TAG_KEYS)
+                    return _Target(operation, values, unwrap(body, wrapper), aside)
             operation, values = entries[0]
             if operation.kind is Kind.CREATE and not _needs_body(operation, values):
                 aside = tuple(k for k in body if k not in TAG_KEYS)
