@@ -71,9 +71,6 @@ def build(settings: Settings) -> Daemon[Context]:
     )
     ownership = Ownership(state_dir)
 
-    def host_uuid() -> str | None:
-        return ownership.owner.host_uuid if ownership.owner else None
-
     credentials = ServerCredentials(Path(settings.certificate), Path(settings.key), Path(settings.ca))
     config = DaemonConfig(
         settings.listen_address,
@@ -81,13 +78,14 @@ def build(settings: Settings) -> Daemon[Context]:
         state_dir,
         credentials,
     )
-    identity = Identity(AGENT, _version(), host_uuid, stock.hash)
+    identity = Identity(AGENT, agent_version(), lambda: ownership.host_uuid, stock.hash)
     iommu, os_updates = IommuKeeper(root, state_dir, runner), OsUpdates(root, state_dir, runner)
     context = Context(ownership, stock, credentials, iommu, os_updates)
     return Daemon(config, identity, hub, context, HANDLERS, rerunnable=RERUNNABLE, background=[stock.run])
 
 
-def _version() -> str:
+def agent_version() -> str:
+    """Return the version that is installed."""
     try:
         return metadata.version("hardpoint")
     except metadata.PackageNotFoundError:
