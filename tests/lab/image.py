@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import fcntl
 import hashlib
@@ -21,7 +22,7 @@ BUILD_TIMEOUT_S = 1800
 LOCK_TIMEOUT_S = BUILD_TIMEOUT_S + 60
 KEPT = 3  # image sets in the cache, the last used: branches of a repository differ in theirs
 HERE = Path(__file__).parent
-# The text of these files is the key
+# What these files say is the key; how it is laid out and commented is not
 MADE_BY = ("fresh.packages", "full.packages", "image_files.py", "image_build.py")
 
 
@@ -78,7 +79,13 @@ def key_of(parts: Iterable[bytes]) -> str:
 
 def current_key() -> str:
     """Return the key of the images that this source tree wants."""
-    return key_of((HERE / name).read_bytes() for name in MADE_BY)
+    return key_of(meaning(HERE / name) for name in MADE_BY)
+
+
+def meaning(path: Path) -> bytes:
+    """Return a file's content without what does not count: of Python, comments and layout."""
+    text = path.read_text()
+    return (ast.dump(ast.parse(text)) if path.suffix == ".py" else text).encode()
 
 
 def folders() -> Mapping[str, Path]:

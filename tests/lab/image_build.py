@@ -71,13 +71,8 @@ class Tree:
 def bootstrap(tree: Tree, debs: Path) -> list[Path]:
     """Make the minimal system with this machine's package sources; returns what was mounted in it."""
     mirror, sources = apt_sources(apt_targets(), files.SUITE)
-    argv: list[str | Path] = [
-        "debootstrap",
-        "--variant=minbase",
-        f"--cache-dir={debs}",
-        files.SUITE,
-        tree.root,
-    ]
+    cached = f"--cache-dir={debs}"
+    argv: list[str | Path] = ["debootstrap", "--variant=minbase", cached, files.SUITE, tree.root]
     os.environ.update({**apt_proxy(), **os.environ})
     run([*argv, *([mirror] if mirror else [])], DEBOOTSTRAP_TIMEOUT_S)
     tree.write(files.BEFORE_PACKAGES)
