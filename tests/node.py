@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,10 +137,19 @@ class Rest:
 
 
 class Node:
-    """A management node on a state folder of its own; `environment` are HARDPOINT_ settings."""
+    """A management node on a state folder of its own; `environment` are HARDPOINT_ settings.
 
-    def __init__(self, state: Path, environment: Mapping[str, str] | None = None) -> None:
+    `program` is what Python runs instead of `-m mn`.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "mn"),
+    ) -> None:
         self.state = state
+        self._program = program
         self.url = ""
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("HARDPOINT_")},
@@ -154,7 +163,7 @@ class Node:
     def start(self) -> None:
         """Start the process; returns when it serves."""
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", "mn", "serve", "--state", str(self.state), "--port", "0"]
+        argv = [sys.executable, *self._program, "serve", "--state", str(self.state), "--port", "0"]
         with (self.state / "mn.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*argv, "--local-agents"],
@@ -182,6 +191,12 @@ class Node:
         if self._process is not None:
             self._process.wait(STOP_TIMEOUT_S)
             self._process = None
+
+    def kill(self) -> None:
+        """Kill it as a power failure would; agents go on."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(STOP_TIMEOUT_S)
 
     def restart(self) -> None:
         """Stop and start; the port may be another one afterwards."""

@@ -137,7 +137,7 @@ def describe(kind: Any) -> str:
             if isinstance(meta, msgspec.Meta) and meta.description:
                 return meta.description
     first = _alternatives(kind)[0]
-    if first in (HostAddress, Secret, StateEvent):
+    if isinstance(first, type) and issubclass(first, (HostAddress, Secret, StateEvent)):
         return str(first.description)
     if get_origin(first) is typing.Literal:
         return "one of " + ", ".join(str(a) for a in get_args(first))
