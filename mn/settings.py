@@ -38,6 +38,13 @@ class Settings(BaseSettings):
         Path("/"), description="the file tree that local agents read: / or a recorded machine"
     )
     local_agent_rescan_s: float = Field(30.0, gt=0, description="seconds between rescans of a local agent")
+    lease_tick_s: float = Field(
+        2.0,
+        ge=0.05,
+        le=60,
+        description="seconds between two signs of life of an agent; one that is silent for two of them and"
+        " 4 s more is lost. A host without power or network is lost after 8 s whatever this says",
+    )
     ssh_check_timeout_s: float = Field(10.0, gt=0, description="seconds to wait for a host's SSH server")
     shell_timeout_s: float = Field(
         300.0, gt=0, description="seconds a script of KvmRunShell may take on a host"

@@ -21,8 +21,8 @@ from agentkit.errors import HardpointError
 from mn.fleet import ssh_errors
 from mn.fleet.outputs import Kept
 from mn.fleet.script_session import Keep, ScriptSession
+from mn.fleet.shares import Shares
 from mn.fleet.ssh import SshLink, SshPool, SshTarget
-from mn.fleet.turns import Turns
 
 _log = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ async def fan_out(
     targets: Mapping[str, SshTarget],
     script: str | bytes,
     limits: ScriptLimits,
-    turns: Turns,
+    turns: Shares,
     *,
     pool: SshPool | None = None,
     keep: Callable[[str], Keep] | None = None,

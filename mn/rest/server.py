@@ -36,6 +36,7 @@ from mn.rest.operation import (
     SyncDelete,
     SyncOperation,
     registry,
+    unlisted,
 )
 from mn.rest.parameters import bad_request, bind, left_aside, query_values
 from mn.rest.probes import PATHS as PROBES
@@ -280,10 +281,10 @@ class RestServer:
         try:
             body = await read_json(request, self._settings.body_timeout_s)
             for operation, values in entries:
-                for wrapper in operation.spec.wrappers:
-                    if wrapper in body:
-                        aside = tuple(k for k in body if k != wrapper and k not in TAG_KEYS)
-                        return _Target(operation, values, unwrap(body, wrapper), aside)
+                wrapper = operation.spec.wrapper_in(body)
+                if wrapper is not None:
+                    aside = tuple(k for k in body if k != wrapper and k not in TAG_KEYS)
+                    return _Target(operation, values, unwrap(body, wrapper), aside)
             operation, values = entries[0]
             if operation.kind is Kind.CREATE and not _needs_body(operation, values):
                 aside = tuple(k for k in body if k not in TAG_KEYS)
@@ -385,7 +386,7 @@ def resolver(codec: RequestCodec) -> Callable[[str, str], Run[Services]]:
     """Return how the engine finds what a journalled request does."""
 
     def resolve(name: str, request: str) -> Run[Services]:
-        kind = registry.get(name)
+        kind = registry.get(name) or unlisted.get(name)
         if kind is None:
             raise HardpointError(
                 "SYS.1008",

@@ -10,7 +10,7 @@ from mn.db.global_settings import GlobalSettings
 from mn.db.vault import Vault
 from mn.fleet.fleet import Fleet
 from mn.fleet.outputs import OutputStore
-from mn.fleet.turns import Turns
+from mn.fleet.shares import Shares
 from mn.jobs import job as jobs
 from mn.jobs.engine import Engine
 from mn.rest.sessions import Sessions
@@ -31,7 +31,7 @@ class Services:
     codec: RequestCodec
     incarnation: str
     """Changes with every start of the process."""
-    shell_turns: Turns
+    shell_turns: Shares
     """The places that calls of KvmRunShell share."""
     outputs: OutputStore
     """What scripts printed beyond what replies hold."""

@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 
 from mn.fleet import shell
+from mn.fleet.shares import Shares
 from mn.fleet.shell import NO_RETURN_CODE, ScriptLimits, fan_out, run_script
 from mn.fleet.ssh import SshPool, SshTarget
-from mn.fleet.turns import Turns
 from tests.sshd import Account, Sshd, free_port, wait_until
 
 LIMITS = ScriptLimits(time_s=30)
-TURNS = Turns(50, 50)
+TURNS = Shares(50, 50)
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
@@ -281,7 +281,7 @@ async def test_twenty_targets_run_at_once(target: SshTarget, pool: SshPool, sshd
 
 
 async def test_a_fan_out_is_bounded(target: SshTarget, pool: SshPool, sshd: Sshd) -> None:
-    results = await fan_out({str(n): target for n in range(9)}, "echo hi", LIMITS, Turns(3, 3), pool=pool)
+    results = await fan_out({str(n): target for n in range(9)}, "echo hi", LIMITS, Shares(3, 3), pool=pool)
     assert [result.stdout for result in results.values()] == ["hi\n"] * 9
     assert sshd.logins() == 3
 

@@ -7,13 +7,13 @@ import contextlib
 
 import pytest
 
-from mn.fleet.turns import Turns
+from mn.fleet.shares import Shares
 
 
 class Hall:
     """Visitors who each hold a place until they are let go."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Shares) -> None:
         self._turns = turns
         self._doors: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
@@ -46,7 +46,7 @@ async def settle() -> None:
 
 @pytest.fixture
 async def hall() -> Hall:
-    return Hall(Turns(in_all=3, each=2))
+    return Hall(Shares(in_all=3, each=2))
 
 
 async def test_a_caller_has_no_more_places_than_one_may(hall: Hall) -> None:
@@ -67,7 +67,7 @@ async def test_all_callers_together_have_no_more_than_there_are(hall: Hall) -> N
 
 
 async def test_callers_take_turns_whoever_came_first() -> None:
-    hall = Hall(Turns(in_all=1, each=1))
+    hall = Hall(Shares(in_all=1, each=1))
     await hall.send("a1", "a2", "a3", "b1", "c1")
     order = []
     for _ in range(5):
@@ -97,7 +97,7 @@ async def test_a_place_given_to_who_is_cancelled_meanwhile_goes_to_the_next(hall
 
 
 async def test_a_failure_inside_gives_the_place_back() -> None:
-    turns = Turns(1, 1)
+    turns = Shares(1, 1)
     with pytest.raises(ZeroDivisionError):
         async with turns.place("a"):
             raise ZeroDivisionError
