@@ -13,22 +13,22 @@ import sys
 import time
 
 from bench.shell import addresses
+from mn.fleet.shares import Shares
 from mn.fleet.shell import ScriptLimits, fan_out
 from mn.fleet.ssh import SshPool, SshTarget
-from mn.fleet.turns import Turns
 
 
 async def main(port: int, user: str, hosts: int, at_once: int) -> None:
     password = os.environ["HARDPOINT_BENCH_PASSWORD"]
     targets = {where: SshTarget(where, port, user, password) for where in addresses(hosts)}
-    turns, pool = Turns(at_once, at_once), SshPool()
+    shares, pool = Shares(at_once, at_once), SshPool()
     loop = asyncio.get_running_loop()
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         if json.loads(line)["first"]:
             await pool.close()
             pool = SshPool()
         cpu, begin = time.process_time(), time.perf_counter()
-        results = await fan_out(targets, "true", ScriptLimits(time_s=120), turns, pool=pool)
+        results = await fan_out(targets, "true", ScriptLimits(time_s=120), shares, pool=pool)
         wall_s, cpu_s = time.perf_counter() - begin, time.process_time() - cpu
         good = sum(result.return_code == 0 and result.error is None for result in results.values())
         errors = [result.error.details for result in results.values() if result.error]
