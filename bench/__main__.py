@@ -13,6 +13,7 @@ MEASUREMENTS = {
     "query": "lists of 100 among a million hosts by field, join and tag, beside the plain SELECT",
     "agent": "memory and start time of the KVM agent, beside an empty aiohttp server",
     "inventory": "kvmagent inventory, beside lspci and lsusb",
+    "shell": "a script on 100 hosts over SSH, beside clush and ansible",
 }
 
 

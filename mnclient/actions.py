@@ -19,13 +19,13 @@ class AddKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     _inventory = inventories.HostInventory
 
     username: str | None = None
-    """Required: SSH user: a text of 1 to 255 characters."""
+    """Required: SSH user: a text of 1 to 255 characters, none of them a control character."""
 
     password: str | None = None
     """Required: password; it is stored encrypted and never shown: a text."""
 
     name: str | None = None
-    """Required: name of the host: a text of 1 to 255 characters."""
+    """Required: name of the host: a text of 1 to 255 characters, none of them a control character."""
 
     managementIp: str | None = None
     """Required: address or name it is managed by: an IPv4 or IPv6 address or a host name."""
@@ -178,7 +178,7 @@ class CreateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
     _inventory = inventories.AccountInventory
 
     name: str | None = None
-    """Required: name of the account: a text of 1 to 255 characters."""
+    """Required: name of the account: a text of 1 to 255 characters, none of them a control character."""
 
     password: str | None = None
     """Required: password; it is stored encrypted and never shown: a text."""
@@ -211,7 +211,7 @@ class CreateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """Required: UUID of its zone: the uuid of a resource."""
 
     name: str | None = None
-    """Required: name of the cluster: a text of 1 to 255 characters."""
+    """Required: name of the cluster: a text of 1 to 255 characters, none of them a control character."""
 
     hypervisorType: str | None = None
     """Required: KVM or Simulator: one of KVM, Simulator."""
@@ -289,7 +289,7 @@ class CreateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
     _inventory = inventories.ZoneInventory
 
     name: str | None = None
-    """Required: name of the zone: a text of 1 to 255 characters."""
+    """Required: name of the zone: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the zone: a text of up to 2048 characters."""
@@ -604,7 +604,7 @@ class LogInByAccountAction(sdk.Action[inventories.LogInByAccountReply]):
     _inventory = None
 
     accountName: str | None = None
-    """Required: name of the account: a text of 1 to 255 characters."""
+    """Required: name of the account: a text of 1 to 255 characters, none of them a control character."""
 
     password: str | None = None
     """Required: password; it is stored encrypted and never shown: a text."""
@@ -1234,7 +1234,7 @@ class SubmitLongJobAction(sdk.Action[sdk.One[inventories.LongJobInventory]]):
     """Required: its parameters as JSON, secrets as stars: the operation's parameters, a JSON object."""
 
     name: str | None = None
-    """Name of the long job: a text of 1 to 255 characters."""
+    """Name of the long job: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the long job: a text of up to 2048 characters."""
@@ -1264,7 +1264,7 @@ class UpdateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
     """Required: UUID of the account: the uuid of a resource."""
 
     name: str | None = None
-    """Name of the account: a text of 1 to 255 characters."""
+    """Name of the account: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the account: a text of up to 2048 characters."""
@@ -1291,7 +1291,7 @@ class UpdateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """Required: UUID of the cluster: the uuid of a resource."""
 
     name: str | None = None
-    """Name of the cluster: a text of 1 to 255 characters."""
+    """Name of the cluster: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the cluster: a text of up to 2048 characters."""
@@ -1471,7 +1471,7 @@ class UpdateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
     """Required: UUID of the zone: the uuid of a resource."""
 
     name: str | None = None
-    """Name of the zone: a text of 1 to 255 characters."""
+    """Name of the zone: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the zone: a text of up to 2048 characters."""
