@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.lab import Lab
 
-TEST_TIMEOUT_S = 600  # hung guests are found by the lab's own time limits, which say more
+TEST_TIMEOUT_S = 1200  # hung guests are found by the lab's own time limits, which say more
 
 _lab = pytest.StashKey[Lab]()
 

@@ -17,7 +17,7 @@ from tests.lab.places import LabError, run
 from tests.lab.qmp import Qmp
 from tests.lab.runs import Run
 
-BOOT_TIMEOUT_S = 240.0  # three guests at once on two busy cores took 79 s
+BOOT_TIMEOUT_S = 480.0  # three guests at once take a minute on two cores; with others at work, five
 QEMU_START_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 30.0
@@ -168,6 +168,13 @@ class Guest:
         if done is None:
             raise LabError(f"{self.name}: not done in {timeout_s:g} s: {script}\n{self.last_words()}")
         return done
+
+    def wait_for(self, condition: str, timeout_s: float = COMMAND_TIMEOUT_S) -> None:
+        """Wait until a shell condition holds. Raises LabError when it does not in time."""
+        loop = shlex.quote(f"until {condition}; do sleep 0.1; done")
+        done = self.try_run(f"timeout {timeout_s:g} sh -c {loop}", timeout_s + COMMAND_TIMEOUT_S)
+        if done.returncode != 0:
+            raise LabError(f"{self.name}: not in {timeout_s:g} s: {condition}\n{done.stderr}")
 
     def write(self, path: str, content: str) -> None:
         """Write a file in the guest."""

@@ -17,7 +17,7 @@ SERVE_TIMEOUT_S = 120.0
 def wwid(lun: int) -> str:
     """Return the WWID of a LUN: what /dev/disk/by-id/wwn-0x... and multipath call it.
 
-    Linux makes it of the first 25 digits of the unit's serial number: serials have to differ in the beginning.
+    Linux makes it of the first 25 digits of the unit's serial number: they have to differ in the beginning.
     """
     return f"6001405{_serial(lun).replace('-', '')[:25]}"
 

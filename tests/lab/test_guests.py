@@ -11,9 +11,6 @@ import pytest
 from tests.lab.lab import Lab
 from tests.lab.machine import ROLES
 
-DEVICE_TIMEOUT_S = 20.0
-GRUB_TIMEOUT_S = 120.0
-
 
 def group(lab: Lab, address: str) -> str:
     """The IOMMU group of a device of kvm1, as a path."""
@@ -60,12 +57,9 @@ def test_guests_reach_each_other_and_the_node_on_both_networks(lab: Lab) -> None
 def test_a_pulled_cable_is_noticed(lab: Lab) -> None:
     kvm2 = lab.guest("kvm2")
     kvm2.link(1, up=False)
-    wait = (
-        "for n in $(seq 100); do grep -q %s /sys/class/net/eth1/operstate && exit 0; sleep 0.1; done; exit 1"
-    )
-    kvm2.run(wait % "down")
+    kvm2.wait_for("grep -q down /sys/class/net/eth1/operstate")
     kvm2.link(1, up=True)
-    kvm2.run(wait % "up")
+    kvm2.wait_for("grep -q up /sys/class/net/eth1/operstate")
 
 
 def test_the_first_host_has_the_devices_to_pass_through(lab: Lab) -> None:
@@ -127,10 +121,7 @@ def test_a_virtual_machine_runs_in_a_guest_under_kvm(lab: Lab) -> None:
     kvm1 = lab.guest("kvm1")
     kvm1.write("/root/tiny.xml", DOMAIN)
     kvm1.run("virsh create /root/tiny.xml", 180)
-    kvm1.run(
-        "for n in $(seq 150); do grep -q 'NESTED UP' /var/log/libvirt/tiny.log && exit 0; sleep 1; done; exit 1",
-        200,
-    )
+    kvm1.wait_for("grep -q 'NESTED UP' /var/log/libvirt/tiny.log", 300)
     kvm1.run("virsh destroy tiny")
 
 

@@ -32,7 +32,8 @@ def test_a_restored_fleet_has_forgotten_what_was_done_and_works(lab: Lab) -> Non
 
 
 def test_a_killed_lab_is_cleaned_up_by_the_next(lab: Lab) -> None:
-    script = "from tests.lab.lab import Lab\nlab = Lab()\nlab.machine('fresh').start()\nprint('up', flush=True)\ninput()"
+    start = "from tests.lab.lab import Lab; lab = Lab(); lab.machine('fresh').start()"
+    script = f"{start}; print('up', flush=True); input()"
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     argv = [sys.executable, "-c", script]
     with subprocess.Popen(

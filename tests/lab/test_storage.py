@@ -31,8 +31,7 @@ def test_iscsi_has_two_portals_and_luns_that_multipath_tells_apart(lab: Lab, kvm
     assert san.address in sessions
     assert san.second_address in sessions
     kvm1.run("systemctl start multipathd; udevadm settle -t 30")
-    ready = "multipath -ll | grep -c 'active ready running'"
-    kvm1.run(f"for n in $(seq 60); do [ $({ready}) = 4 ] && exit 0; sleep 0.5; done; exit 1", 90)
+    kvm1.wait_for("[ $(multipath -ll | grep -c 'active ready running') = 4 ]", 90)
     maps = kvm1.run("multipath -ll")
     assert all(f"3{storage.wwid(lun)}" in maps for lun in range(storage.LUNS)), maps
     kvm1.run("systemctl stop multipathd; multipath -F")

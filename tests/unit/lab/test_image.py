@@ -39,9 +39,13 @@ def test_the_bare_host_has_no_package_of_a_kvm_host() -> None:
 
 
 def test_a_folder_is_whole_or_not_there(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), kept.made(tmp_path / "key") as partial:
-        (partial / "half").touch()
-        raise KeyboardInterrupt
+    def killed() -> None:
+        with kept.made(tmp_path / "key") as partial:
+            (partial / "half").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        killed()
     assert list(tmp_path.iterdir()) == []
 
     (tmp_path / "partial-of-a-killed-process").mkdir()
