@@ -6,24 +6,22 @@ import asyncio
 import logging
 import signal
 import sys
-import time
-import uuid
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from agentkit.agent import Agent, Identity
 from agentkit.errors import HardpointError
 from agentkit.events import EventHub
 from agentkit.gate import Gate
-from agentkit.journal import Journal
 from agentkit.lean import share_one_arena, web
 from agentkit.notify import Notifier, watchdog_interval_s
 from agentkit.place import StateDirectory, listen
-from agentkit.routes import Routes
-from agentkit.tasks import RUNNING_MAX, Handler, TaskDesk
+from agentkit.routes import Routes, only
+from agentkit.tasks import RUNNING_MAX, Handler
 from agentkit.tls import ServerCredentials, lower_read_buffer
-from agentkit.wire import LEASE_TICK_S, PROTOCOL_VERSION, Command, Hello
+from agentkit.wire import Command
 
 log = logging.getLogger(__name__)
 
@@ -46,29 +44,13 @@ class DaemonConfig:
     credentials: ServerCredentials
     running_max: int = RUNNING_MAX
     stop_limit_s: float = STOP_LIMIT_S
-    tick_s: float = LEASE_TICK_S
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who a daemon says it is; the two functions are asked at each hello."""
-
-    agent: str
-    version: str
-    host_uuid: Callable[[], str | None]
-    inventory_hash: Callable[[], Awaitable[str]]
-
-
-def new_instance() -> str:
-    """Return an id for one start of a daemon."""
-    return uuid.uuid4().hex
 
 
 class Daemon(Generic[C]):
-    """One agent process: commands come by HTTPS, `handlers` do them with `context`, `hub` tells what happens.
+    """The process of one agent: its commands come by HTTPS; the arguments are those of `Agent`.
 
-    `rerunnable` are the commands that may be run again when a restart interrupted them; `background` are
-    coroutines that live as long as the daemon: when one ends by an error, the daemon ends with exit code 1.
+    `background` are coroutines that live as long as the daemon: when one ends by an error, the daemon ends
+    with exit code 1.
     """
 
     def __init__(
@@ -83,11 +65,15 @@ class Daemon(Generic[C]):
         background: Sequence[Background] = (),
     ) -> None:
         self._config = config
-        self._identity = identity
-        self._hub = hub
-        self._context = context
-        self._handlers = handlers
-        self._rerunnable = rerunnable
+        self._agent = Agent(
+            config.state_dir,
+            identity,
+            hub,
+            context,
+            handlers,
+            rerunnable=rerunnable,
+            running_max=config.running_max,
+        )
         self._background = background
         self._notifier = Notifier()
         self._place = StateDirectory(config.state_dir)
@@ -101,70 +87,38 @@ class Daemon(Generic[C]):
             self._place.take()
             return asyncio.run(self._live())
         except HardpointError as error:
-            sys.stderr.write(f"{self._identity.agent}: {error.details}; {error.remedy}\n")
+            sys.stderr.write(f"{self._agent.identity.agent}: {error.details}; {error.remedy}\n")
             return EXIT_CANNOT_START
         finally:
             self._place.release()
 
     async def _live(self) -> int:
-        config, loop = self._config, asyncio.get_running_loop()
+        config, agent, loop = self._config, self._agent, asyncio.get_running_loop()
         self._stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         lower_read_buffer()
         context = config.credentials.context()
         listener = listen(config.listen_address, config.port, self._place.last_port())
-        journal = Journal(config.state_dir / "tasks")
-        desk = TaskDesk(
-            journal,
-            self._hub,
-            self._context,
-            self._handlers,
-            rerunnable=self._rerunnable,
-            running_max=config.running_max,
-        )
-        await self._open(desk)
-        application = Routes(desk, self._hub, self._hello).application()
+        await agent.open()
+        application = Routes(only(agent)).application()
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CONNECTIONS_LIMIT_S)
         await runner.setup()
         if runner.server is None:
             raise AssertionError("aiohttp has set up no server")
         gate = Gate(runner.server, context)
         gate.start(listener)
-        background = self._start_background(desk)
-        ready = self._place.write_ready(listener, self._hub.instance)
+        background = self._start_background()
+        ready = self._place.write_ready(listener, agent.hub.instance)
         self._notifier.ready(f"listening on {ready.address} port {ready.port}")
         log.info("ready", extra={"address": ready.address, "port": ready.port, "instance": ready.instance})
         await self._stop.wait()
-        await self._wind_down(desk, gate, runner, background)
-        journal.close()
+        await self._wind_down(gate, runner, background)
+        agent.close()
         return self._exit_code
 
-    async def _open(self, desk: TaskDesk[C]) -> None:
-        try:
-            await desk.open()
-        except OSError as error:
-            details = f"the task journal in {self._config.state_dir} cannot be read: {error}"
-            remedy = "make the directory readable and writable for the daemon's user"
-            raise HardpointError("SYS.1000", "The agent cannot start", details, remedy=remedy) from error
-
-    async def _hello(self) -> Hello:
-        who = self._identity
-        return Hello(
-            agent=who.agent,
-            version=who.version,
-            protocol=PROTOCOL_VERSION,
-            instance=self._hub.instance,
-            host_uuid=who.host_uuid(),
-            inventory_hash=await who.inventory_hash(),
-            time=time.time(),
-        )
-
-    def _start_background(self, desk: TaskDesk[C]) -> list[asyncio.Task[None]]:
-        async def tick() -> None:
-            await self._hub.run(self._config.tick_s)
-
-        starts: list[Background] = [tick, desk.prune, self._feed_watchdog, *self._background]
+    def _start_background(self) -> list[asyncio.Task[None]]:
+        starts: list[Background] = [self._agent.desk.prune, self._feed_watchdog, *self._background]
         tasks = []
         for start in starts:
             task = asyncio.get_running_loop().create_task(start(), name=getattr(start, "__qualname__", ""))
@@ -189,13 +143,11 @@ class Daemon(Generic[C]):
             await asyncio.sleep(interval_s)
 
     async def _wind_down(
-        self, desk: TaskDesk[C], gate: Gate, runner: web.AppRunner, background: list[asyncio.Task[None]]
+        self, gate: Gate, runner: web.AppRunner, background: list[asyncio.Task[None]]
     ) -> None:
         log.info("stopping")
         self._notifier.stopping()
-        desk.refuse_new()
-        left = await desk.drain(self._config.stop_limit_s)
-        self._hub.close()
+        left = await self._agent.wind_down(self._config.stop_limit_s)
         await gate.close()
         await runner.cleanup()
         for task in background:

@@ -37,7 +37,6 @@ class EventHub:
         self._ring_bytes = ring_bytes
         self._bytes = 0
         self._last = 0
-        self._ticks = 0
         self._closed = False
         self._wakers: set[asyncio.Event] = set()
 
@@ -57,22 +56,19 @@ class EventHub:
         self._wake()
         return self._last
 
-    async def run(self, tick_s: float = LEASE_TICK_S) -> None:
-        """Tick until cancelled. Runs on the loop that does the work, so that a stuck loop does not tick."""
-        while True:
-            await asyncio.sleep(tick_s)
-            self._ticks += 1
-            self._wake()
-
     def close(self) -> None:
         """End all streams, now and later."""
         self._closed = True
         self._wake()
 
-    async def subscribe(self, instance: str | None, since: int) -> AsyncIterator[bytes]:
+    async def subscribe(
+        self, instance: str | None, since: int, *, tick_s: float = LEASE_TICK_S, greeting: Any = None
+    ) -> AsyncIterator[bytes]:
         """Yield events, each a JSON document and a line end: all after `since`, then new ones, and ticks.
 
-        A tick (or the reset) comes at once, so that the reader knows that it is connected.
+        A tick (or the reset) with the data `greeting` comes at once, so that the reader knows that it is
+        connected, and to whom. The ticks of a stream are timed by the loop that does the work, so that a
+        stuck loop does not tick; each stream has its own time, so that many do not tick all at once.
 
         A `reset` comes first, and then only new events, when `instance` is not this one or the ring no longer
         holds the event after `since`. The stream ends when the hub is closed or the reader is too slow.
@@ -87,29 +83,34 @@ class EventHub:
         self._wakers.add(waker)
         try:
             if instance == self.instance and self._oldest - 1 <= since <= self._last:
-                position, greeting = since, EventKind.TICK
+                position, kind = since, EventKind.TICK
             else:
-                position, greeting = self._last, EventKind.RESET
-            yield self._line(greeting, position, None)
-            async for line in self._follow(waker, position):
+                position, kind = self._last, EventKind.RESET
+            yield self._line(kind, position, greeting)
+            async for line in self._follow(waker, position, tick_s):
                 yield line
         finally:
             self._wakers.discard(waker)
 
-    async def _follow(self, waker: asyncio.Event, position: int) -> AsyncIterator[bytes]:
-        ticks = self._ticks
+    async def _follow(self, waker: asyncio.Event, position: int, tick_s: float) -> AsyncIterator[bytes]:
+        loop = asyncio.get_running_loop()
+        due = loop.time() + tick_s
         while position >= self._oldest - 1:
             if position < self._last:
                 position += 1
                 yield self._ring[position - self._oldest]
             elif self._closed:
                 return
-            elif ticks != self._ticks:
-                ticks = self._ticks
+            elif loop.time() >= due:
                 yield self._line(EventKind.TICK, position, None)
+                due = loop.time() + tick_s
             else:
                 waker.clear()
-                await waker.wait()
+                timer = loop.call_at(due, waker.set)
+                try:
+                    await waker.wait()
+                finally:
+                    timer.cancel()
         log.warning(
             "event stream dropped: its reader is too slow", extra={"at": position, "oldest": self._oldest}
         )

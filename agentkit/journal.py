@@ -13,7 +13,7 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -55,14 +55,17 @@ class _Known:
 
 
 class Journal:
-    """The tasks of one agent on disk; its coroutines do the disk's work in threads."""
+    """The tasks of one agent on disk; its coroutines do the disk's work in `threads`, else in its own."""
 
-    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, directory: Path, *, clock: Callable[[], float] = time.time, threads: Executor | None = None
+    ) -> None:
         self._directory = directory
         self._quarantine = directory / "quarantine"
         self._clock = clock
         self._known: dict[str, _Known] = {}
-        self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="journal")
+        self._own = ThreadPoolExecutor(_WRITERS, thread_name_prefix="journal") if threads is None else None
+        self._threads = threads or self._own
 
     async def open(self) -> list[Entry]:
         """Read the journal and return the tasks without a result, oldest first.
@@ -75,8 +78,9 @@ class Journal:
         return sorted((entry for entry in entries if entry.report is None), key=lambda entry: entry.accepted)
 
     def close(self) -> None:
-        """Let the writes under way finish and end the threads."""
-        self._threads.shutdown(wait=True)
+        """Let the writes under way finish and end the threads, where they are its own."""
+        if self._own is not None:
+            self._own.shutdown(wait=True)
 
     def knows(self, uuid: str) -> bool:
         """Say whether there is a task `uuid`."""

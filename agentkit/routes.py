@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,7 +15,7 @@ from agentkit.events import EventHub
 from agentkit.journal import valid_uuid
 from agentkit.lean import web
 from agentkit.tasks import WAIT_MAX_S, TaskDesk
-from agentkit.wire import Hello
+from agentkit.wire import LEASE_TICK_S, TICK_MAX_S, TICK_MIN_S, Hello
 
 log = logging.getLogger(__name__)
 
@@ -27,21 +27,36 @@ _STATUS = {"SYS.1003": 404, "SYS.1006": 409, "SYS.1007": 400, "SYS.1010": 503}
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Routes:
-    """Answers requests from a task desk, an event hub and a greeting."""
+class Served(Protocol):
+    """What requests are answered from; `agentkit.agent.Agent` is one."""
 
-    def __init__(
-        self,
-        desk: TaskDesk[Any],
-        hub: EventHub,
-        hello: Callable[[], Awaitable[Hello]],
-        *,
-        stream_write_timeout_s: float = STREAM_WRITE_TIMEOUT_S,
-    ) -> None:
+    desk: TaskDesk[Any]
+    hub: EventHub
+
+    async def hello(self) -> Hello:
+        """Say who answers."""
+        ...
+
+
+Find = Callable[[web.Request], Awaitable[Served]]
+"""Says which agent a request is for."""
+
+
+def only(agent: Served) -> Find:
+    """Return the `Find` of a process that is one agent."""
+
+    async def find(_request: web.Request) -> Served:
+        return agent
+
+    return find
+
+
+class Routes:
+    """Answers requests from the agent that `find` says they are for."""
+
+    def __init__(self, find: Find, *, stream_write_timeout_s: float = STREAM_WRITE_TIMEOUT_S) -> None:
         self._stream_write_timeout_s = stream_write_timeout_s
-        self._desk = desk
-        self._hub = hub
-        self._hello = hello
+        self._find = find
 
     def application(self) -> web.Application:
         """Return the application that serves the routes."""
@@ -59,20 +74,24 @@ class Routes:
 
     async def hello(self, request: web.Request) -> web.Response:
         """Say who answers."""
-        return _json(await self._hello())
+        agent = await self._find(request)
+        return _json(await agent.hello())
 
     async def submit(self, request: web.Request) -> web.Response:
         """Take in a task."""
         uuid, wait_s = _uuid(request), _wait_s(request)
-        return _json(await self._desk.submit(uuid, await request.read(), wait_s))
+        agent = await self._find(request)
+        return _json(await agent.desk.submit(uuid, await request.read(), wait_s))
 
     async def follow(self, request: web.Request) -> web.Response:
         """Report on a task."""
-        return _json(await self._desk.follow(_uuid(request), _wait_s(request)))
+        agent = await self._find(request)
+        return _json(await agent.desk.follow(_uuid(request), _wait_s(request)))
 
     async def forget(self, request: web.Request) -> web.Response:
         """Drop a result; also fine when there is none."""
-        await self._desk.forget(_uuid(request))
+        agent = await self._find(request)
+        await agent.desk.forget(_uuid(request))
         return web.Response(status=204)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
@@ -80,7 +99,10 @@ class Routes:
         since_text = request.query.get("since", "0")
         if not since_text.isdecimal():
             raise _illegal("since", since_text, "a whole number, the `seq` of the last event that was read")
-        lines = self._hub.subscribe(request.query.get("instance"), int(since_text))
+        tick_s, agent = _tick_s(request), await self._find(request)
+        lines = agent.hub.subscribe(
+            request.query.get("instance"), int(since_text), tick_s=tick_s, greeting=await agent.hello()
+        )
         first = await anext(lines)
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
         await response.prepare(request)
@@ -143,13 +165,25 @@ def _uuid(request: web.Request) -> str:
 
 def _wait_s(request: web.Request) -> float:
     text = request.query.get("wait", "0")
-    try:
-        wait_s = float(text)
-    except ValueError:
-        wait_s = math.nan
+    wait_s = _number(text)
     if not wait_s >= 0:
         raise _illegal("wait", text, "seconds, 0 or more")
     return min(wait_s, WAIT_MAX_S)
+
+
+def _tick_s(request: web.Request) -> float:
+    text = request.query.get("tick", str(LEASE_TICK_S))
+    tick_s = _number(text)
+    if not TICK_MIN_S <= tick_s <= TICK_MAX_S:
+        raise _illegal("tick", text, f"seconds, {TICK_MIN_S:g} to {TICK_MAX_S:g}")
+    return tick_s
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _illegal(name: str, value: str, wanted: str) -> HardpointError:

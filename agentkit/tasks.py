@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Generic, TypeVar, Union
@@ -46,9 +47,9 @@ class TaskDesk(Generic[C]):
         self._journal = journal
         self._hub = hub
         self._context = context
-        self._handlers = dict(handlers)
+        self._handlers = handlers
         self._rerunnable = frozenset(rerunnable)
-        self._commands = msgspec.json.Decoder(Union[tuple(handlers)])  # noqa: UP007
+        self._commands = _decoder(tuple(handlers))
         self._running_max = running_max
         self._turns = asyncio.Semaphore(running_max)
         self._refusing = False
@@ -130,8 +131,12 @@ class TaskDesk(Generic[C]):
     async def prune(self) -> None:
         """Remove old results now and then, until cancelled."""
         while True:
-            await self._journal.prune()
+            await self.prune_once()
             await asyncio.sleep(PRUNE_EVERY_S)
+
+    async def prune_once(self) -> None:
+        """Remove old results now."""
+        await self._journal.prune()
 
     def _digest(self, body: bytes) -> str:
         try:
@@ -238,3 +243,9 @@ class TaskDesk(Generic[C]):
         remedy = "look at the state of what it worked on, then ask for it again"
         error = HardpointError("SYS.1006", "Interrupted by a restart of the agent", details, remedy=remedy)
         self._launch(entry, failed(entry.uuid, error))
+
+
+@functools.cache
+def _decoder(commands: tuple[type[Command[Any]], ...]) -> msgspec.json.Decoder[Command[Any]]:
+    """Return the decoder of some commands; the agents of a process share it."""
+    return msgspec.json.Decoder(Union[commands])  # noqa: UP007

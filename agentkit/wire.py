@@ -8,7 +8,9 @@ Every agent serves HTTPS and requires a client certificate:
   agent knows is answered with its first result, whatever the body says now (another body: SYS.1006).
 - `GET /v1/tasks/{uuid}?wait=SECONDS` -> `TaskReport`; 404 when the agent does not know the uuid
 - `DELETE /v1/tasks/{uuid}`: the result has arrived and may be forgotten
-- `GET /v1/events?instance=ID&since=SEQ` -> an endless stream of `Event`, one JSON document a line
+- `GET /v1/events?instance=ID&since=SEQ&tick=SECONDS` -> an endless stream of `Event`, one JSON document a
+  line. The first is a `tick` or `reset` whose data are the `Hello`; a `tick` comes whenever nothing else has
+  been said for `tick` seconds (`TICK_MIN_S` to `TICK_MAX_S`, `LEASE_TICK_S` unless given)
 
 Errors are answered with `ErrorBody` and a status of 400 or more.
 """
@@ -24,6 +26,7 @@ from agentkit.errors import ErrorBody
 
 PROTOCOL_VERSION = 1
 LEASE_TICK_S = 2.0
+TICK_MIN_S, TICK_MAX_S = 0.05, 60.0
 
 R = TypeVar("R")
 

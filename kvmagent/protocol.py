@@ -221,3 +221,74 @@ class InstallCertificate(Command[InstallCertificateReply], tag="installCertifica
 
     certificate: str
     key: str
+
+
+class IommuReport(Wire):
+    """A host's IOMMU. `status` is the running kernel's: `Active` or `Inactive`.
+
+    `option` is what asks for it on the kernel command line, None where nothing has to. `configured` says that
+    the next boot will ask for it, `reboot_needed` that this is not what the running kernel was told. `loader`
+    is the boot loader in words, None when it is not known.
+    """
+
+    status: str
+    option: str | None
+    configured: bool
+    reboot_needed: bool
+    loader: str | None
+
+
+class GetIommu(Command[IommuReport], tag="getIommu"):
+    """Read the IOMMU's status and what the next boot will have."""
+
+
+class SetIommu(Command[IommuReport], tag="setIommu"):
+    """Enable the IOMMU from the next boot on, or take away what enabling it wrote; done already: nothing.
+
+    Refused (SYS.1014) for a boot loader that is not known; fails (SYS.1006) when its tools do. Either way
+    everything is as it was.
+    """
+
+    enabled: bool
+
+
+class PackageChange(Wire):
+    """A package that an update changed: its versions before and after, None where it was not installed."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+
+class OsUpdateReply(Wire):
+    """What an update did. `manager` is apt, dnf or yum; `reboot_reason` says why a reboot is needed."""
+
+    manager: str
+    packages: list[PackageChange]
+    reboot_needed: bool
+    reboot_reason: str | None
+
+
+class UpdateOs(Command[OsUpdateReply], tag="updateOs"):
+    """Bring all packages but the excluded ones (shell patterns) to the newest versions; no reboot.
+
+    The work is done by a process of its own that goes on while the agent restarts. `update_uuid` names it:
+    the same again follows the same update. Fails (SYS.1006) with what the package manager says, or (SYS.1014)
+    where there is none that is known.
+    """
+
+    update_uuid: str
+    exclude_packages: list[str]
+
+
+class OsUpdateProgress(Wire):
+    """How far an update is: `phase` is mend, refresh, update, check or, before and after it, empty."""
+
+    phase: str
+    percent: int
+
+
+class GetOsUpdate(Command[OsUpdateProgress], tag="getOsUpdate"):
+    """Say how far an update is; one that is not known is at 0 percent."""
+
+    update_uuid: str

@@ -9,15 +9,18 @@ from importlib import metadata
 from pathlib import Path
 
 from agentkit import logs
-from agentkit.daemon import EXIT_CANNOT_START, Daemon, DaemonConfig, Identity, new_instance
+from agentkit.agent import Identity, new_instance
+from agentkit.daemon import EXIT_CANNOT_START, Daemon, DaemonConfig
 from agentkit.errors import HardpointError
 from agentkit.events import EventHub
 from agentkit.runner import ProcessRunner
 from agentkit.tls import ServerCredentials
 from agentkit.wire import EventKind
 from kvmagent.handlers import HANDLERS, RERUNNABLE, Context
+from kvmagent.host_iommu.keeper import IommuKeeper
 from kvmagent.inventory import diff, take_inventory
 from kvmagent.machine.network import NETLINK_ARGV, NETLINK_TIMEOUT_S, Netlink, parse_netlink
+from kvmagent.os_update.follower import OsUpdates
 from kvmagent.owner import Ownership
 from kvmagent.settings import Settings, load
 from kvmagent.stock import Stocktaker
@@ -68,9 +71,6 @@ def build(settings: Settings) -> Daemon[Context]:
     )
     ownership = Ownership(state_dir)
 
-    def host_uuid() -> str | None:
-        return ownership.owner.host_uuid if ownership.owner else None
-
     credentials = ServerCredentials(Path(settings.certificate), Path(settings.key), Path(settings.ca))
     config = DaemonConfig(
         settings.listen_address,
@@ -78,12 +78,14 @@ def build(settings: Settings) -> Daemon[Context]:
         state_dir,
         credentials,
     )
-    identity = Identity(AGENT, _version(), host_uuid, stock.hash)
-    context = Context(ownership, stock, credentials)
+    identity = Identity(AGENT, agent_version(), lambda: ownership.host_uuid, stock.hash)
+    iommu, os_updates = IommuKeeper(root, state_dir, runner), OsUpdates(root, state_dir, runner)
+    context = Context(ownership, stock, credentials, iommu, os_updates)
     return Daemon(config, identity, hub, context, HANDLERS, rerunnable=RERUNNABLE, background=[stock.run])
 
 
-def _version() -> str:
+def agent_version() -> str:
+    """Return the version that is installed."""
     try:
         return metadata.version("hardpoint")
     except metadata.PackageNotFoundError:

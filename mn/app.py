@@ -15,7 +15,8 @@ from aiohttp import web
 from sqlalchemy import Column, Connection, String, Table, func, insert, select
 
 from agentkit.errors import HardpointError
-from agentkit.tls import client_context
+from agentkit.limits import check_open_files, raise_open_files
+from agentkit.tls import client_context, lower_read_buffer
 from mn import facilities
 from mn.db.engine import Database
 from mn.db.global_settings import JOB_KEPT, GlobalSettings
@@ -24,8 +25,9 @@ from mn.db.open import open_database
 from mn.db.schema import metadata, new_uuid
 from mn.db.vault import Vault
 from mn.facilities.accounts.tables import DEFAULT_PASSWORD_NOTICE, ensure_admin
+from mn.facilities.hosts.shell_output import remove_outputs
 from mn.facilities.hosts.stock import StockObserver
-from mn.facilities.hosts.tables import host_table, load_deployed
+from mn.facilities.hosts.tables import expect_hosts, host_table, load_deployed
 from mn.facilities.hosts.targets import target_of
 from mn.facilities.management import HEARTBEAT_S, beat
 from mn.fleet.ca import CertificateAuthority
@@ -33,6 +35,9 @@ from mn.fleet.client import AgentClient, Endpoint
 from mn.fleet.deploy import Deployer
 from mn.fleet.fleet import Fleet
 from mn.fleet.local import LocalDeployer
+from mn.fleet.outputs import OutputLimits, OutputStore
+from mn.fleet.shares import Shares
+from mn.fleet.simulators import SimulatorDeployer
 from mn.fleet.ssh import SshPool
 from mn.jobs.engine import Engine, JobRequest
 from mn.jobs.job import Boundary
@@ -51,6 +56,8 @@ DATABASE = "hardpoint.db"
 KEY_FILE = "secret.key"
 CA_DIR = "ca"
 AGENTS_DIR = "agents"
+SIMULATOR_DIR = "simulator"
+OUTPUTS_DIR = "shell-outputs"
 CHORES_EVERY_S = 3600
 
 fleet_table = Table("fleet", metadata, Column("uuid", String(32), primary_key=True))
@@ -95,7 +102,18 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
     sessions = Sessions(db, global_settings)
     fleet, ca, context = await _fleet(settings, db)
     codec = RequestCodec(vault)
-    services = Services(settings, db, vault, global_settings, sessions, fleet, codec, secrets.token_hex(16))
+    services = Services(
+        settings,
+        db,
+        vault,
+        global_settings,
+        sessions,
+        fleet,
+        codec,
+        secrets.token_hex(16),
+        Shares(settings.shell_hosts_at_once_in_all, settings.shell_hosts_at_once),
+        _outputs(settings),
+    )
     fleet.observe(StockObserver(db, global_settings))
     engine = Engine(
         db, services, resolver(codec), boundary=boundary, keep_s=lambda: global_settings[JOB_KEPT]
@@ -114,6 +132,7 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
         await _track_hosts(services)
         await hooks.start()
         resumed = await engine.start()
+        await remove_outputs(services)
         url = await _listen(runner, bound, tls)
     except BaseException:
         await runner.cleanup()
@@ -137,7 +156,18 @@ async def stop(node: Node) -> None:
     await node.engine.stop()
     await node.hooks.stop()
     await node.services.fleet.stop()
+    await asyncio.to_thread(node.services.outputs.close)
     await asyncio.to_thread(node.services.db.close)
+
+
+def _outputs(settings: Settings) -> OutputStore:
+    limits = OutputLimits(
+        settings.shell_file_bytes,
+        settings.shell_files_bytes,
+        settings.shell_files_jobs,
+        settings.shell_files_free_bytes,
+    )
+    return OutputStore(settings.state_dir / OUTPUTS_DIR, limits)
 
 
 def _runner(server: RestServer, settings: Settings) -> web.AppRunner:
@@ -187,8 +217,9 @@ async def _fleet(settings: Settings, db: Database) -> tuple[Fleet, CertificateAu
     ca = await asyncio.to_thread(CertificateAuthority, settings.state_dir / CA_DIR)
     pair = await asyncio.to_thread(ca.client)
     context = client_context(pair.certificate, pair.key, pair.ca)
-    client = AgentClient(context)
-    deployers: list[Deployer] = []
+    lower_read_buffer()
+    client = AgentClient(context, tick_s=settings.lease_tick_s)
+    deployers: list[Deployer] = [SimulatorDeployer(settings.state_dir / SIMULATOR_DIR, ca)]
     if settings.local_agents:
         directory = settings.state_dir / AGENTS_DIR
         local = LocalDeployer(
@@ -258,7 +289,10 @@ def _server_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 async def _track_hosts(services: Services) -> None:
-    for row in await services.db.read(load_deployed):
+    rows = await services.db.read(load_deployed)
+    check_open_files(len(rows), raise_open_files())
+    await services.db.write(expect_hosts)
+    for row in rows:
         target = target_of(row, services.vault)
         services.fleet.track(
             target, Endpoint(row.uuid, row.agent_address, row.agent_port), row.inventory_hash
@@ -283,6 +317,7 @@ async def _chores(
         try:
             await services.sessions.purge()
             await server.audit.purge()
+            await remove_outputs(services)
             pair = await asyncio.to_thread(ca.client)
             context.load_cert_chain(pair.certificate, pair.key)
             await services.fleet.renew_certificates()

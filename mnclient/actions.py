@@ -391,6 +391,42 @@ class GetHostAllocatorStrategiesAction(sdk.Action[sdk.Value]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class GetHostIommuStateAction(sdk.Action[inventories.GetHostIommuStateReply]):
+    """Say whether a host's IOMMU is wanted (manual 4.3.11.14)."""
+
+    Result = sdk.Result[inventories.GetHostIommuStateReply]
+    _name = "GetHostIommuState"
+    _value = inventories.GetHostIommuStateReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetHostIommuStatusAction(sdk.Action[inventories.GetHostIommuStatusReply]):
+    """Say whether a host's running kernel has an IOMMU that was asked for (manual 4.3.11.12)."""
+
+    Result = sdk.Result[inventories.GetHostIommuStatusReply]
+    _name = "GetHostIommuStatus"
+    _value = inventories.GetHostIommuStatusReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class GetHypervisorTypesAction(sdk.Action[sdk.Value]):
     """List the hypervisor types (manual 4.3.7)."""
 
@@ -1168,6 +1204,30 @@ class UpdateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class UpdateClusterOSAction(sdk.Action[sdk.One[inventories.LongJobInventory]]):
+    """Bring the packages of a cluster's hosts up to date, as a long job (manual 4.2.6)."""
+
+    Result = sdk.Result[sdk.One[inventories.LongJobInventory]]
+    _name = "UpdateClusterOS"
+    _value = sdk.One
+    _inventory = inventories.LongJobInventory
+
+    uuid: str | None = None
+    """Required: UUID of the long job: the uuid of a resource."""
+
+    excludePackages: list[str] | None = None
+    """The name of a package, or a shell pattern of names such as systemd*."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
 class UpdateGlobalConfigAction(sdk.Action[sdk.One[inventories.GlobalConfigInventory]]):
     """Change a global setting; without a value it gets its default back."""
 
@@ -1184,6 +1244,27 @@ class UpdateGlobalConfigAction(sdk.Action[sdk.One[inventories.GlobalConfigInvent
 
     value: str | None = None
     """Its value: a text that is not empty."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateHostIommuStateAction(sdk.Action[inventories.UpdateHostIommuStateReply]):
+    """Enable or disable a host's IOMMU from its next boot on (manual 4.3.11.13)."""
+
+    Result = sdk.Result[inventories.UpdateHostIommuStateReply]
+    _name = "UpdateHostIommuState"
+    _value = inventories.UpdateHostIommuStateReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    state: str | None = None
+    """Required: one of Enabled, Disabled."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""

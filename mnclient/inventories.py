@@ -522,6 +522,20 @@ class GetCurrentTimeReply(Value):
     """The time of the management node."""
 
 
+class GetHostIommuStateReply(Value):
+    """What GetHostIommuState returns."""
+
+    state: str | None
+    """What was asked for, Disabled at first."""
+
+
+class GetHostIommuStatusReply(Value):
+    """What GetHostIommuStatus returns."""
+
+    status: str | None
+    """What the kernel has."""
+
+
 class GetTaskProgressReply(Value):
     """What GetTaskProgress returns."""
 
@@ -558,6 +572,13 @@ class RenewSessionReply(Value):
 
     inventory: Any | None
     """The session."""
+
+
+class UpdateHostIommuStateReply(Value):
+    """What UpdateHostIommuState returns."""
+
+    state: str | None
+    """The state that is wanted now."""
 
 
 class ValidateSessionReply(Value):

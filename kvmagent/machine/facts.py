@@ -64,7 +64,7 @@ def read_facts(tree: Tree) -> HostFacts:
     """Return what the machine is; `iommu` says that its IOMMU status is Active."""
     cpus = parse_cpuinfo(tree.text("/proc/cpuinfo") or "")
     first = cpus[0] if cpus else {}
-    vendor = first.get("vendor_id") or first.get("CPU implementer") or ""
+    vendor = _vendor(first)
     release = os_release(tree.text("/etc/os-release") or tree.text("/usr/lib/os-release") or "")
     sockets, cores = _topology(tree, cpus)
     return HostFacts(
@@ -90,6 +90,11 @@ def read_facts(tree: Tree) -> HostFacts:
         system_product=_dmi(tree, "product_name"),
         system_serial=_dmi(tree, "product_serial"),
     )
+
+
+def cpu_vendor(tree: Tree) -> str:
+    """Return the processor's maker as the kernel names it, empty when it does not."""
+    return _vendor(next(iter(parse_cpuinfo(tree.text("/proc/cpuinfo") or "")), {}))
 
 
 def parse_cpuinfo(text: str) -> CpuInfo:
@@ -119,6 +124,10 @@ def os_release(text: str) -> dict[str, str]:
     """Return the fields of os-release(5), quotes taken off."""
     pairs = (line.strip().partition("=") for line in text.splitlines())
     return {key: value.strip("\"'") for key, sign, value in pairs if sign and not key.startswith("#")}
+
+
+def _vendor(cpu: dict[str, str]) -> str:
+    return cpu.get("vendor_id") or cpu.get("CPU implementer") or ""
 
 
 def _topology(tree: Tree, cpus: CpuInfo) -> tuple[int, int]:

@@ -12,9 +12,10 @@ A subclass registers itself. Its fields are its parameters (snake case here, the
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -68,10 +69,26 @@ class Spec:
     """Keys of a reply that is no resource, each with its annotated type; for the API's description."""
     needs_session: bool
     timeout_s: float
+    also_at: tuple[str, ...] = ()
+    """Paths that are served and not described: other forms of the documented ones."""
+    spelling: Callable[[str], str] | None = None
+    """Makes equal what is taken for the wrapper's name, None when only the name itself is."""
+
+    def wrapper_in(self, keys: Iterable[str]) -> str | None:
+        """Return which of a body's keys holds the parameters, None when none does."""
+        keys = list(keys)
+        found = next((wrapper for wrapper in self.wrappers if wrapper in keys), None)
+        if found is not None or self.spelling is None:
+            return found
+        wanted = {self.spelling(wrapper) for wrapper in self.wrappers}
+        return next((key for key in keys if self.spelling(key) in wanted), None)
 
 
 registry: dict[str, type[Operation]] = {}
 """All operations by name."""
+
+unlisted: dict[str, type[Operation]] = {}
+"""Operations without a path, by name: only others submit them."""
 
 
 class _OperationMeta(msgspec.StructMeta):
@@ -85,6 +102,8 @@ class _OperationMeta(msgspec.StructMeta):
         reply: Resource | None = None,
         returns: Mapping[str, Any] | None = None,
         also_called: tuple[str, ...] = (),
+        also_at: tuple[str, ...] = (),
+        spelling: Callable[[str], str] | None = None,
         session: bool = True,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         **struct: Any,
@@ -94,12 +113,14 @@ class _OperationMeta(msgspec.StructMeta):
             paths = (path,) if isinstance(path, str) else path
             kind: Kind = cls.kind  # type: ignore[attr-defined]
             wrappers = _wrappers(name, kind, also_called)
-            cls.spec = Spec(name, kind, paths, wrappers, reply, returns or {}, session, timeout_s)  # type: ignore[attr-defined]
-            if name in registry:
-                raise TypeError(
-                    f"operation {name} is defined twice: {registry[name].__module__}, {cls.__module__}"
-                )
-            registry[name] = cls  # type: ignore[assignment]
+            spec = Spec(
+                name, kind, paths, wrappers, reply, returns or {}, session, timeout_s, also_at, spelling
+            )
+            cls.spec = spec  # type: ignore[attr-defined]
+            known = registry.get(name) or unlisted.get(name)
+            if known is not None:
+                raise TypeError(f"operation {name} is defined twice: {known.__module__}, {cls.__module__}")
+            (registry if paths else unlisted)[name] = cls  # type: ignore[assignment]
         return cls
 
     if TYPE_CHECKING:  # the keywords as class statements may use them
@@ -146,6 +167,10 @@ class JobOperation(Operation):
     async def run(self, job: Job) -> Reply:
         """Do the work; what changes the world goes through the job's steps."""
         raise NotImplementedError(type(self).__name__)
+
+    def long_form(self) -> JobOperation:
+        """Return what a long job of this operation does: itself, unless it begins a long job anyway."""
+        return self
 
 
 class Create(JobOperation, kw_only=True):
@@ -206,6 +231,24 @@ class Get(SyncOperation):
     """GET with parameters in the query string."""
 
     kind = Kind.GET
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that is the answer, and the name that a browser saves it under."""
+
+    path: Path
+    name: str
+
+
+class Download(Operation):
+    """GET that is answered with the bytes of a file."""
+
+    kind = Kind.GET
+
+    async def file(self, call: Call) -> File:
+        """Return what is sent."""
+        raise NotImplementedError(type(self).__name__)
 
 
 class Query(Operation):

@@ -37,7 +37,7 @@ class Router:
     def __init__(self, operations: Iterable[type[Operation]]) -> None:
         self._root = _Node()
         for operation in operations:
-            for path in operation.spec.paths:
+            for path in (*operation.spec.paths, *operation.spec.also_at):
                 self._add(operation, path)
 
     def match(self, path: str) -> Match | None:

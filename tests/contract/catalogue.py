@@ -19,6 +19,8 @@ SERVED = {
     "DeleteCluster",
     "DeleteZone",
     "GetHostAllocatorStrategies",
+    "GetHostIommuState",
+    "GetHostIommuStatus",
     "GetHypervisorTypes",
     "KvmRunShell",
     "QueryCluster",
@@ -27,6 +29,8 @@ SERVED = {
     "QueryUsbDevice",
     "QueryZone",
     "UpdateCluster",
+    "UpdateClusterOS",
+    "UpdateHostIommuState",
     "UpdateZone",
 }
 """Documented operations that this version serves. One that is added is added here too."""
@@ -41,6 +45,7 @@ BESIDE_THE_MANUAL = {
     "DeleteTag",
     "GetApiDescription",
     "GetCurrentTime",
+    "GetKvmShellOutput",
     "GetVersion",
     "IsReadyToGo",
     "LogInByAccount",

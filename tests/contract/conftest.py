@@ -74,6 +74,11 @@ class World:
         query = urllib.parse.urlencode(given, doseq=True) if isinstance(given, dict) else ""
         return self.admin.call(operation.method, f"{path}?{query}" if query else path, **options)
 
+    def path(self, operation: Operation, path: str) -> str:
+        """Return a path with its placeholders filled: those of a getter by the host, others by nothing."""
+        is_getter = operation.method == "GET" and not operation.is_query
+        return fill(path, self.host["uuid"] if is_getter else None)
+
     def new_zone(self) -> str:
         """Return the uuid of a zone that nothing depends on."""
         uuid: str = self.admin.create("/zones", **self.params("CreateZone"))["uuid"]
@@ -105,9 +110,35 @@ _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
     "UpdateCluster": lambda w: {"uuid": w.new_cluster(), "name": w.name("cluster"), "description": "new"},
     "ChangeZoneState": lambda w: {"uuid": w.new_zone(), "stateEvent": "disable"},
     "ChangeClusterState": lambda w: {"uuid": w.new_cluster(), "stateEvent": "disable"},
+    "UpdateClusterOS": lambda w: {"uuid": w.new_cluster(), "excludePackages": ["kernel", "systemd*"]},
+    "UpdateHostIommuState": lambda w: {"uuid": w.host["uuid"], "state": "Enabled"},
     "DeleteZone": lambda w: {"uuid": w.new_zone(), "deleteMode": "Permissive"},
     "DeleteCluster": lambda w: {"uuid": w.new_cluster(), "deleteMode": "Permissive"},
 }
+
+
+MKCONFIG = """#!/bin/sh
+# reads /etc/default/grub.d/*.cfg
+set -e
+cd "$HARDPOINT_ROOT"
+. ./etc/default/grub
+for file in ./etc/default/grub.d/*.cfg; do [ ! -e "$file" ] || . "$file"; done
+echo "linux /vmlinuz $GRUB_CMDLINE_LINUX" > "$HARDPOINT_ROOT$2"
+"""
+
+
+def install_grub(machine: Path) -> None:
+    """Give a recorded machine, which has no programs, a boot loader to configure."""
+    mkconfig = machine / "usr/sbin/grub-mkconfig"
+    settings = {
+        "etc/default/grub": "GRUB_CMDLINE_LINUX=quiet\n",
+        "boot/grub/grub.cfg": "linux /vmlinuz\n",
+    }
+    for name, text in {**settings, "usr/sbin/grub-mkconfig": MKCONFIG}.items():
+        file = machine / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    mkconfig.chmod(0o755)
 
 
 def fill(path: str, value: str | None = None) -> str:
@@ -120,6 +151,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """A management node whose local agents read a recorded machine: it has PCI and USB devices."""
     directory = tmp_path_factory.mktemp("contract")
     unpack(MACHINE, directory / "machine")
+    install_grub(directory / "machine")
     environment = {"HARDPOINT_LOCAL_AGENT_ROOT": str(directory / "machine")}
     yield from run_node(directory / "state", environment)
 

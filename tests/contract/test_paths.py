@@ -23,7 +23,7 @@ def test_an_operation_answers_at_each_of_its_paths_in_every_form(
     world: World, operation: Operation, path: str, form: str
 ) -> None:
     body = {operation.wrapper: {}} if operation.wrapper else None
-    answer = world.admin.call(operation.method, form.format(fill(path)), body)
+    answer = world.admin.call(operation.method, form.format(world.path(operation, path)), body)
     if operation.required_in_body():
         assert answer.status == 400
         assert answer.error["details"].startswith(f"{operation.name}: parameter ")

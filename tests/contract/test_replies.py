@@ -31,11 +31,16 @@ MAY_BE_NULL = {
     "HostInventory": {"description"},
     "PciDeviceInventory": {"metaData", "matchedPciDeviceOfferingRef", "vmInstanceUuid"},
     "UsbDeviceInventory": {"description", "vmInstanceUuid"},
+    "LongJobInventory": {"description", "jobResult", "managementNodeUuid"},
     "ErrorCode": {"cause", "elaboration", "opaque"},
     "Map<hostUuid,ShellResult>": {"errorCode"},
 }
 """Documented fields that a resource may be without; nulls are left out."""
-UPDATES = [operation for operation in SERVED_OPERATIONS if operation.name.startswith("Update")]
+UPDATES = [
+    operation
+    for operation in SERVED_OPERATIONS
+    if operation.name.startswith("Update") and any(p.name == "name" for p in operation.params)
+]
 
 
 def faults(value: Any, kind: str, where: str) -> Iterator[str]:
@@ -75,7 +80,7 @@ def _object_faults(value: Any, kind: str, where: str) -> Iterator[str]:
 def reply_of(world: World, operation: Operation) -> dict[str, Any]:
     """Return the body of an operation that goes well."""
     if operation.method == "GET":
-        answer = world.admin.get(operation.paths[0])
+        answer = world.admin.get(world.path(operation, operation.paths[0]))
     else:
         answer = world.admin.wait(world.call(operation, world.params(operation)).location)
     assert answer.status == 200, answer

@@ -177,8 +177,8 @@ class Client:
         return await self.ask("POST", f"/v1/tasks/{uuid}?wait={wait}", body)
 
     @contextlib.asynccontextmanager
-    async def events(self, instance: str = "", since: int = 0) -> Any:
-        params = {"instance": instance, "since": str(since)}
+    async def events(self, instance: str = "", since: int = 0, **more: object) -> Any:
+        params = {"instance": instance, "since": str(since), **{k: str(v) for k, v in more.items()}}
         async with self.http.get(self.agent.url + "/v1/events", params=params) as response:
             assert response.status == 200
 

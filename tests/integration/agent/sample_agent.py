@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 
 from agentkit import logs
-from agentkit.daemon import Daemon, DaemonConfig, Identity, new_instance
+from agentkit.agent import Identity, new_instance
+from agentkit.daemon import Daemon, DaemonConfig
 from agentkit.errors import HardpointError
 from agentkit.events import EventHub
 from agentkit.tls import ServerCredentials

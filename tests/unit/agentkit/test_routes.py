@@ -1,12 +1,13 @@
 import asyncio
 import socket
 import time
+from types import SimpleNamespace
 
 from aiohttp import web
 
 from agentkit.events import EventHub
 from agentkit.journal import Journal
-from agentkit.routes import Routes
+from agentkit.routes import Routes, only
 from agentkit.tasks import TaskDesk
 from agentkit.wire import Command, EventKind, Wire
 
@@ -24,6 +25,10 @@ async def rest(_context, _command):
 
 
 async def hello():
+    return {"agent": "sample"}
+
+
+async def faulty_hello():
     raise NotImplementedError
 
 
@@ -45,7 +50,8 @@ async def until(condition, limit_s=10):
 async def test_a_reader_that_does_not_read_is_cut_off(tmp_path, caplog):
     hub, journal = EventHub("i", ring_bytes=100_000_000), Journal(tmp_path)
     desk = TaskDesk(journal, hub, None, {Rest: rest})
-    runner, port = await serve(Routes(desk, hub, hello, stream_write_timeout_s=0.2))
+    agent = SimpleNamespace(desk=desk, hub=hub, hello=hello)
+    runner, port = await serve(Routes(only(agent), stream_write_timeout_s=0.2))
     for _ in range(200):
         hub.publish(EventKind.DEVICE, "x" * 100_000)
     with socket.create_connection(("127.0.0.1", port)) as peer:
@@ -59,7 +65,8 @@ async def test_a_reader_that_does_not_read_is_cut_off(tmp_path, caplog):
 
 async def test_a_fault_is_answered_without_its_traceback(tmp_path, caplog):
     hub, journal = EventHub("i"), Journal(tmp_path)
-    runner, port = await serve(Routes(TaskDesk(journal, hub, None, {Rest: rest}), hub, hello))
+    desk = TaskDesk(journal, hub, None, {Rest: rest})
+    runner, port = await serve(Routes(only(SimpleNamespace(desk=desk, hub=hub, hello=faulty_hello))))
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"GET /v1/hello HTTP/1.0\r\n\r\n")
     answer = await reader.read()

@@ -6,8 +6,11 @@ import time
 import pytest
 
 from agentkit.errors import HardpointError
+from agentkit.runner import ScriptedRunner
 from agentkit.tls import ServerCredentials
 from kvmagent.handlers import Context, connect, release, take_inventory
+from kvmagent.host_iommu.keeper import IommuKeeper
+from kvmagent.os_update.follower import OsUpdates
 from kvmagent.owner import Ownership
 from kvmagent.protocol import (
     Connect,
@@ -188,7 +191,9 @@ async def test_the_loop_turns_while_the_machine_is_slow(machine):
 @pytest.fixture
 def context(machine, tmp_path):
     credentials = ServerCredentials(tmp_path / "no.pem", tmp_path / "no.key", tmp_path / "no.ca")
-    return Context(Ownership(tmp_path), machine.stocktaker(), credentials)
+    iommu = IommuKeeper(tmp_path, tmp_path, ScriptedRunner({}))
+    updates = OsUpdates(tmp_path, tmp_path, ScriptedRunner({}))
+    return Context(Ownership(tmp_path), machine.stocktaker(), credentials, iommu, updates)
 
 
 async def test_a_host_is_taken_once_and_again_by_the_same_fleet(context, machine, tmp_path):

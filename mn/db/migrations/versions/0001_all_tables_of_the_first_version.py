@@ -379,6 +379,15 @@ def upgrade() -> None:
     op.create_index("ix_block_device_wwid", "block_device", ["wwid"], unique=False)
 
     op.create_table(
+        "host_iommu",
+        sa.Column("host_uuid", sa.String(length=32), nullable=False),
+        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["host_uuid"], ["host.uuid"], name=op.f("fk_host_iommu_host_uuid"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("host_uuid", name=op.f("pk_host_iommu")),
+    )
+    op.create_table(
         "pci_device",
         sa.Column(
             "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False

@@ -29,6 +29,24 @@ def test_active_takes_a_driven_iommu_that_was_asked_for(
     assert iommu_status(Tree(machine.root), vendor) == status
 
 
+@pytest.mark.parametrize(
+    ("table", "vendor", "command_line", "status"),
+    [
+        ("DMAR", "AuthenticAMD", "intel_iommu=on", "Active"),
+        ("DMAR", "AuthenticAMD", "amd_iommu=on", "Inactive"),
+        ("IVRS", "GenuineIntel", "amd_iommu=on", "Active"),
+        ("IVRS", "0x41", "intel_iommu=on", "Inactive"),
+    ],
+)
+def test_the_firmware_says_which_iommu_there_is_whatever_the_processor(
+    machine, table, vendor, command_line, status
+) -> None:
+    machine.write(f"/sys/firmware/acpi/tables/{table}", b"\0")
+    machine.write("/proc/cmdline", command_line + "\n")
+    machine.write("/sys/class/iommu/dmar0/intel-iommu/version", "1:0\n")
+    assert iommu_status(Tree(machine.root), vendor) == status
+
+
 def test_groups_list_their_members_in_order(machine) -> None:
     for group, address in (("10", "0000:02:00.0"), ("2", "0000:01:00.1"), ("2", "0000:01:00.0")):
         machine.link(f"/sys/kernel/iommu_groups/{group}/devices/{address}", f"../../../../devices/{address}")

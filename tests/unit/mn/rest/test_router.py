@@ -17,7 +17,7 @@ def operation(
 ) -> type[Operation]:
     """Return what the router looks at of an operation, so that none has to be registered."""
     paths = (path,) if isinstance(path, str) else path
-    spec = SimpleNamespace(name=name, kind=kind, paths=paths, wrappers=wrappers)
+    spec = SimpleNamespace(name=name, kind=kind, paths=paths, also_at=(), wrappers=wrappers)
     return cast("type[Operation]", SimpleNamespace(__name__=name, spec=spec))
 
 
