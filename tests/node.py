@@ -6,11 +6,12 @@ import hashlib
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,7 @@ class Node:
     def __init__(self, state: Path, environment: Mapping[str, str] | None = None) -> None:
         self.state = state
         self.url = ""
+        self.program: Sequence[str] = ("-m", "mn")
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("HARDPOINT_")},
             "HARDPOINT_LOGIN_FAILURES": "1000",  # tests share an address and guess passwords on purpose
@@ -154,7 +156,7 @@ class Node:
     def start(self) -> None:
         """Start the process; returns when it serves."""
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", "mn", "serve", "--state", str(self.state), "--port", "0"]
+        argv = [sys.executable, *self.program, "serve", "--state", str(self.state), "--port", "0"]
         with (self.state / "mn.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*argv, "--local-agents"],
@@ -182,6 +184,12 @@ class Node:
         if self._process is not None:
             self._process.wait(STOP_TIMEOUT_S)
             self._process = None
+
+    def wait_until_killed(self) -> None:
+        """Wait for its process to be killed by somebody."""
+        assert self._process is not None
+        assert self._process.wait(JOB_TIMEOUT_S) == -signal.SIGKILL, self.log()[-2000:]
+        self._process = None
 
     def kill(self) -> None:
         """End its process at once, as a power cut would; its agents go on."""
