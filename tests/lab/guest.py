@@ -220,6 +220,11 @@ class Guest:
         file = {"driver": "file", "filename": str(path)}
         self.qmp.command("blockdev-add", driver="raw", node_name=name, file=file)
 
+    def open_disk(self, name: str) -> None:
+        """Make a backend of one of the guest's own disks that it does not start with."""
+        file = {"driver": "file", "filename": str(self.folder / f"{name}.qcow2")}
+        self.qmp.command("blockdev-add", driver="qcow2", node_name=name, file=file)
+
     def remove_disk(self, name: str) -> None:
         """Remove the backend of a disk that was unplugged."""
         self.qmp.command("blockdev-del", node_name=name)
@@ -233,6 +238,10 @@ class Guest:
         said = log.read_text(errors="replace") if log.exists() else ""
         tail = "\n".join(console.splitlines()[-CONSOLE_TAIL:])
         return f"--- console of {self.name}\n{tail}\n--- its QEMU\n{said[-2000:]}"
+
+    def disks(self) -> list[Path]:
+        """Return the files of its disks."""
+        return [self.folder / f"{name}.qcow2" for name in ("root", *(name for name, _ in self.role.disks))]
 
     def _make_disks(self) -> None:
         root = self._images.disk(self.role.image)
