@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -149,7 +150,7 @@ class Node:
         program: Sequence[str] = ("-m", "mn"),
     ) -> None:
         self.state = state
-        self._program = program
+        self.program = program
         self.url = ""
         self._environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("HARDPOINT_")},
@@ -163,7 +164,7 @@ class Node:
     def start(self) -> None:
         """Start the process; returns when it serves."""
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        argv = [sys.executable, *self._program, "serve", "--state", str(self.state), "--port", "0"]
+        argv = [sys.executable, *self.program, "serve", "--state", str(self.state), "--port", "0"]
         with (self.state / "mn.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*argv, "--local-agents"],
@@ -192,11 +193,18 @@ class Node:
             self._process.wait(STOP_TIMEOUT_S)
             self._process = None
 
+    def wait_until_killed(self) -> None:
+        """Wait for its process to be killed by somebody."""
+        assert self._process is not None
+        assert self._process.wait(JOB_TIMEOUT_S) == -signal.SIGKILL, self.log()[-2000:]
+        self._process = None
+
     def kill(self) -> None:
-        """Kill it as a power failure would; agents go on."""
+        """End its process at once, as a power cut would; its agents go on."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(STOP_TIMEOUT_S)
+        self._process = None
 
     def restart(self) -> None:
         """Stop and start; the port may be another one afterwards."""

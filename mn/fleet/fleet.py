@@ -14,9 +14,9 @@ from mn.fleet.ca import CertificateAuthority, is_due
 from mn.fleet.client import AgentClient, Endpoint, Revive
 from mn.fleet.deploy import Deployer, Report, Target, silent
 from mn.fleet.link import HostLink, Observer, Pacing
+from mn.fleet.places import Places
 from mn.fleet.ssh import SshPool
 from mn.fleet.survey import HostSurvey
-from mn.fleet.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Fleet:
     ) -> None:
         self.fleet_uuid = fleet_uuid
         self.ssh = ssh
-        self.os_updates = Turns()
+        self.os_updates = Places()
         """Updates of hosts' operating systems, of whatever cluster."""
         self._ca = ca
         self._client = client
