@@ -204,7 +204,7 @@ class SimulatedHost:
         return _Life(agent, gate)
 
     def _context(self, ownership: Ownership, credentials: ServerCredentials) -> Context:
-        """Return what the handlers work with: no command is run, no file outside the host's folder written."""
+        """Return what the handlers work with: nothing is run, and nothing written outside the folder."""
         iommu = IommuKeeper(self._home / "root", self._home, ScriptedRunner({}))
         return Context(ownership, self._stock, credentials, iommu)
 

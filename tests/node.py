@@ -142,7 +142,7 @@ class Node:
     def __init__(self, state: Path, environment: Mapping[str, str] | None = None) -> None:
         self.state = state
         self.url = ""
-        self._environment = {
+        self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("HARDPOINT_")},
             "HARDPOINT_LOGIN_FAILURES": "1000",  # tests share an address and guess passwords on purpose
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
@@ -161,7 +161,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self._environment,
+                env=self.environment,
                 cwd="/",
             )
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -177,11 +177,23 @@ class Node:
         """Stop it and its agents, as a user would."""
         argv = [sys.executable, "-m", "mn", "stop", "--state", str(self.state)]
         subprocess.run(
-            argv, env=self._environment, cwd="/", check=True, capture_output=True, timeout=STOP_TIMEOUT_S
+            argv, env=self.environment, cwd="/", check=True, capture_output=True, timeout=STOP_TIMEOUT_S
         )
         if self._process is not None:
             self._process.wait(STOP_TIMEOUT_S)
             self._process = None
+
+    @property
+    def pid(self) -> int:
+        """The pid of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def wait(self) -> None:
+        """Return when the process has ended."""
+        assert self._process is not None
+        self._process.wait(STOP_TIMEOUT_S)
+        self._process = None
 
     def restart(self) -> None:
         """Stop and start; the port may be another one afterwards."""
