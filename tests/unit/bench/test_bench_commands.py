@@ -33,6 +33,7 @@ def test_the_measurements_are_listed() -> None:
         "reads",
         "query",
         "agent",
+        "fleet",
         "inventory",
         "all",
     ]
@@ -42,7 +43,7 @@ def test_an_unknown_measurement_is_refused_with_a_choice() -> None:
     argv = [sys.executable, "-m", "bench", "cakes"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert (done.returncode, done.stdout) == (2, "")
-    known = "jobs, reads, query, agent, inventory, all"
+    known = "jobs, reads, query, agent, fleet, inventory, all"
     assert done.stderr == f"bench: there is no 'cakes'; choose from {known}\n"
 
 
@@ -117,3 +118,11 @@ def test_query() -> None:
     table = query.table(rows=2000, rounds=2)
     assert names(table) == [case.name for case in query.CASES] * 2
     assert {row[1] for row in table.rows} == {"SQLite", "PostgreSQL"}
+
+
+def test_fleet() -> None:
+    from bench import fleet
+
+    table = fleet.table(hosts=3, idle_s=0.1)
+    assert names(table) == ["Hardpoint", "Hardpoint", "bare asyncio", "bare asyncio"]
+    assert {row[1] for row in table.rows} == {"10", "2"}
