@@ -152,7 +152,7 @@ class Node:
         self.state = state
         self.program = program
         self.url = ""
-        self._environment = {
+        self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("HARDPOINT_")},
             "HARDPOINT_LOGIN_FAILURES": "1000",  # tests share an address and guess passwords on purpose
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
@@ -171,7 +171,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self._environment,
+                env=self.environment,
                 cwd="/",
             )
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -187,7 +187,7 @@ class Node:
         """Stop it and its agents, as a user would."""
         argv = [sys.executable, "-m", "mn", "stop", "--state", str(self.state)]
         subprocess.run(
-            argv, env=self._environment, cwd="/", check=True, capture_output=True, timeout=STOP_TIMEOUT_S
+            argv, env=self.environment, cwd="/", check=True, capture_output=True, timeout=STOP_TIMEOUT_S
         )
         if self._process is not None:
             self._process.wait(STOP_TIMEOUT_S)
@@ -203,6 +203,18 @@ class Node:
         """End its process at once, as a power cut would; its agents go on."""
         assert self._process is not None
         self._process.kill()
+        self._process.wait(STOP_TIMEOUT_S)
+        self._process = None
+
+    @property
+    def pid(self) -> int:
+        """The pid of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def wait(self) -> None:
+        """Return when the process has ended."""
+        assert self._process is not None
         self._process.wait(STOP_TIMEOUT_S)
         self._process = None
 

@@ -1,4 +1,4 @@
-"""The IOMMU of a host that boots by GRUB is enabled through the API, active after a reboot, and disabled again."""
+"""The IOMMU of a host that boots by GRUB is enabled by the API, active after a reboot, and disabled again."""
 
 from __future__ import annotations
 

@@ -34,6 +34,7 @@ def test_the_measurements_are_listed() -> None:
         "reads",
         "query",
         "agent",
+        "fleet",
         "inventory",
         "shell",
         "all",
@@ -44,7 +45,7 @@ def test_an_unknown_measurement_is_refused_with_a_choice() -> None:
     argv = [sys.executable, "-m", "bench", "cakes"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert (done.returncode, done.stdout) == (2, "")
-    known = "jobs, reads, query, agent, inventory, shell, all"
+    known = "jobs, reads, query, agent, fleet, inventory, shell, all"
     assert done.stderr == f"bench: there is no 'cakes'; choose from {known}\n"
 
 
@@ -145,3 +146,11 @@ def test_shell_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     table = shell.table()
     assert (table.rows, table.notes[0][:9]) == ([], "left out:")
+
+
+def test_fleet() -> None:
+    from bench import fleet
+
+    table = fleet.table(hosts=3, idle_s=0.1)
+    assert names(table) == ["Hardpoint", "Hardpoint", "bare asyncio", "bare asyncio"]
+    assert {row[1] for row in table.rows} == {"10", "2"}
