@@ -73,7 +73,12 @@ def build(settings: Settings) -> Daemon[Context]:
     def host_uuid() -> str | None:
         return ownership.owner.host_uuid if ownership.owner else None
 
-    credentials = ServerCredentials(Path(settings.certificate), Path(settings.key), Path(settings.ca))
+    credentials = ServerCredentials(
+        Path(settings.certificate),
+        Path(settings.key),
+        Path(settings.ca),
+        Path(settings.installed_certificate) if settings.installed_certificate else None,
+    )
     config = DaemonConfig(
         settings.listen_address,
         settings.port,
@@ -86,10 +91,13 @@ def build(settings: Settings) -> Daemon[Context]:
 
 
 def _version() -> str:
-    try:
-        return metadata.version("hardpoint")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    """Return the version of what a management node deployed, else of the whole project."""
+    for name in ("hardpoint-kvmagent", "hardpoint"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "unknown"
 
 
 def _watch() -> DeviceWatch | None:
