@@ -20,6 +20,7 @@ from kvmagent.handlers import HANDLERS, RERUNNABLE, Context
 from kvmagent.host_iommu.keeper import IommuKeeper
 from kvmagent.inventory import diff, take_inventory
 from kvmagent.machine.network import NETLINK_ARGV, NETLINK_TIMEOUT_S, Netlink, parse_netlink
+from kvmagent.os_update.follower import OsUpdates
 from kvmagent.owner import Ownership
 from kvmagent.settings import Settings, load
 from kvmagent.stock import Stocktaker
@@ -70,9 +71,6 @@ def build(settings: Settings) -> Daemon[Context]:
     )
     ownership = Ownership(state_dir)
 
-    def host_uuid() -> str | None:
-        return ownership.owner.host_uuid if ownership.owner else None
-
     credentials = ServerCredentials(
         Path(settings.certificate),
         Path(settings.key),
@@ -85,12 +83,13 @@ def build(settings: Settings) -> Daemon[Context]:
         state_dir,
         credentials,
     )
-    identity = Identity(AGENT, _version(), host_uuid, stock.hash)
-    context = Context(ownership, stock, credentials, IommuKeeper(root, state_dir, runner))
+    identity = Identity(AGENT, agent_version(), lambda: ownership.host_uuid, stock.hash)
+    iommu, os_updates = IommuKeeper(root, state_dir, runner), OsUpdates(root, state_dir, runner)
+    context = Context(ownership, stock, credentials, iommu, os_updates)
     return Daemon(config, identity, hub, context, HANDLERS, rerunnable=RERUNNABLE, background=[stock.run])
 
 
-def _version() -> str:
+def agent_version() -> str:
     """Return the version of what a management node deployed, else of the whole project."""
     for name in ("hardpoint-kvmagent", "hardpoint"):
         try:

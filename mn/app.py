@@ -15,7 +15,8 @@ from aiohttp import web
 from sqlalchemy import Column, Connection, String, Table, func, insert, select
 
 from agentkit.errors import HardpointError
-from agentkit.tls import client_context
+from agentkit.limits import check_open_files, raise_open_files
+from agentkit.tls import client_context, lower_read_buffer
 from mn import facilities
 from mn.db.engine import Database
 from mn.db.global_settings import JOB_KEPT, GlobalSettings
@@ -25,7 +26,7 @@ from mn.db.schema import metadata, new_uuid
 from mn.db.vault import Vault
 from mn.facilities.accounts.tables import DEFAULT_PASSWORD_NOTICE, ensure_admin
 from mn.facilities.hosts.stock import StockObserver
-from mn.facilities.hosts.tables import host_table, load_deployed
+from mn.facilities.hosts.tables import expect_hosts, host_table, load_deployed
 from mn.facilities.hosts.targets import target_of
 from mn.facilities.management import HEARTBEAT_S, beat
 from mn.fleet.ansible import Agents, AnsibleDeployer
@@ -35,6 +36,7 @@ from mn.fleet.client import AgentClient, Endpoint
 from mn.fleet.deploy import Deployer
 from mn.fleet.fleet import Fleet
 from mn.fleet.local import LocalDeployer
+from mn.fleet.simulators import SimulatorDeployer
 from mn.fleet.ssh import SshPool
 from mn.fleet.wheelhouse import Sources, Wheelhouse
 from mn.jobs.engine import Engine, JobRequest
@@ -57,6 +59,7 @@ AGENTS_DIR = "agents"
 ANSIBLE_DIR = "ansible"
 WHEELS_DIR = "wheels"
 WHEELHOUSE_DIR = "wheelhouse"
+SIMULATOR_DIR = "simulator"
 CHORES_EVERY_S = 3600
 
 fleet_table = Table("fleet", metadata, Column("uuid", String(32), primary_key=True))
@@ -193,8 +196,9 @@ async def _fleet(settings: Settings, db: Database) -> tuple[Fleet, CertificateAu
     ca = await asyncio.to_thread(CertificateAuthority, settings.state_dir / CA_DIR)
     pair = await asyncio.to_thread(ca.client)
     context = client_context(pair.certificate, pair.key, pair.ca)
-    client = AgentClient(context)
-    deployers: list[Deployer] = []
+    lower_read_buffer()
+    client = AgentClient(context, tick_s=settings.lease_tick_s)
+    deployers: list[Deployer] = [SimulatorDeployer(settings.state_dir / SIMULATOR_DIR, ca)]
     if settings.local_agents:
         directory = settings.state_dir / AGENTS_DIR
         local = LocalDeployer(
@@ -280,7 +284,10 @@ def _server_context(settings: Settings) -> ssl.SSLContext | None:
 
 
 async def _track_hosts(services: Services) -> None:
-    for row in await services.db.read(load_deployed):
+    rows = await services.db.read(load_deployed)
+    check_open_files(len(rows), raise_open_files())
+    await services.db.write(expect_hosts)
+    for row in rows:
         target = target_of(row, services.vault)
         services.fleet.track(
             target, Endpoint(row.uuid, row.agent_address, row.agent_port), row.inventory_hash

@@ -52,6 +52,13 @@ class Settings(BaseSettings):
     )
     deploy_timeout_s: float = Field(1800.0, gt=0, description="seconds that deploying an agent may take")
     deploys_at_once: int = Field(8, ge=1, description="hosts that an agent is deployed to at once")
+    lease_tick_s: float = Field(
+        2.0,
+        ge=0.05,
+        le=60,
+        description="seconds between two signs of life of an agent; one that is silent for two of them and"
+        " 4 s more is lost. A host without power or network is lost after 8 s whatever this says",
+    )
     ssh_check_timeout_s: float = Field(10.0, gt=0, description="seconds to wait for a host's SSH server")
     shell_timeout_s: float = Field(
         300.0, gt=0, description="seconds a script of KvmRunShell may take on a host"

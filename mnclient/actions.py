@@ -1204,6 +1204,30 @@ class UpdateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class UpdateClusterOSAction(sdk.Action[sdk.One[inventories.LongJobInventory]]):
+    """Bring the packages of a cluster's hosts up to date, as a long job (manual 4.2.6)."""
+
+    Result = sdk.Result[sdk.One[inventories.LongJobInventory]]
+    _name = "UpdateClusterOS"
+    _value = sdk.One
+    _inventory = inventories.LongJobInventory
+
+    uuid: str | None = None
+    """Required: UUID of the long job: the uuid of a resource."""
+
+    excludePackages: list[str] | None = None
+    """The name of a package, or a shell pattern of names such as systemd*."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
 class UpdateGlobalConfigAction(sdk.Action[sdk.One[inventories.GlobalConfigInventory]]):
     """Change a global setting; without a value it gets its default back."""
 

@@ -82,7 +82,25 @@ CPU_RATIO = GlobalSetting(
     "virtual CPUs that each CPU of a host may carry; hosts take it up at their next inventory",
     whole=False,
 )
-ALL = (SESSION_TIMEOUT, SESSIONS_PER_ACCOUNT, JOB_KEPT, CPU_RATIO)
+CLUSTER_OS_UPDATES = GlobalSetting(
+    "cluster",
+    "update.os.parallelismDegree",
+    10,
+    1,
+    10_000,
+    "hosts",
+    "hosts of one cluster whose operating system is updated at once; the next batch begins when all are done",
+)
+OS_UPDATES = GlobalSetting(
+    "host",
+    "update.os.parallelismDegree",
+    10,
+    1,
+    10_000,
+    "hosts",
+    "hosts of all clusters together whose operating system is updated at once",
+)
+ALL = (SESSION_TIMEOUT, SESSIONS_PER_ACCOUNT, JOB_KEPT, CPU_RATIO, CLUSTER_OS_UPDATES, OS_UPDATES)
 
 
 class GlobalSettings:

@@ -27,7 +27,16 @@ from mn.rest.audit import AuditLog, Line
 from mn.rest.body import TAG_KEYS, read_json, unwrap
 from mn.rest.envelope import error_code, error_reply, raw_reply, reply
 from mn.rest.metrics import Metrics
-from mn.rest.operation import JobOperation, Kind, Login, Operation, SyncDelete, SyncOperation, registry
+from mn.rest.operation import (
+    JobOperation,
+    Kind,
+    Login,
+    Operation,
+    SyncDelete,
+    SyncOperation,
+    registry,
+    unlisted,
+)
 from mn.rest.parameters import bad_request, bind, left_aside, query_values
 from mn.rest.probes import PATHS as PROBES
 from mn.rest.probes import Probes
@@ -371,7 +380,7 @@ def resolver(codec: RequestCodec) -> Callable[[str, str], Run[Services]]:
     """Return how the engine finds what a journalled request does."""
 
     def resolve(name: str, request: str) -> Run[Services]:
-        kind = registry.get(name)
+        kind = registry.get(name) or unlisted.get(name)
         if kind is None:
             raise HardpointError(
                 "SYS.1008",

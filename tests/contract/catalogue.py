@@ -29,6 +29,7 @@ SERVED = {
     "QueryUsbDevice",
     "QueryZone",
     "UpdateCluster",
+    "UpdateClusterOS",
     "UpdateHostIommuState",
     "UpdateZone",
 }

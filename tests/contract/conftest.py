@@ -110,6 +110,7 @@ _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
     "UpdateCluster": lambda w: {"uuid": w.new_cluster(), "name": w.name("cluster"), "description": "new"},
     "ChangeZoneState": lambda w: {"uuid": w.new_zone(), "stateEvent": "disable"},
     "ChangeClusterState": lambda w: {"uuid": w.new_cluster(), "stateEvent": "disable"},
+    "UpdateClusterOS": lambda w: {"uuid": w.new_cluster(), "excludePackages": ["kernel", "systemd*"]},
     "UpdateHostIommuState": lambda w: {"uuid": w.host["uuid"], "state": "Enabled"},
     "DeleteZone": lambda w: {"uuid": w.new_zone(), "deleteMode": "Permissive"},
     "DeleteCluster": lambda w: {"uuid": w.new_cluster(), "deleteMode": "Permissive"},

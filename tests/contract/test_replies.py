@@ -31,6 +31,7 @@ MAY_BE_NULL = {
     "HostInventory": {"description"},
     "PciDeviceInventory": {"metaData", "matchedPciDeviceOfferingRef", "vmInstanceUuid"},
     "UsbDeviceInventory": {"description", "vmInstanceUuid"},
+    "LongJobInventory": {"description", "jobResult", "managementNodeUuid"},
     "ErrorCode": {"cause", "elaboration", "opaque"},
     "Map<hostUuid,ShellResult>": {"errorCode"},
 }

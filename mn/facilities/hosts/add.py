@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from sqlalchemy import Connection, delete, select
 
 from agentkit.errors import Blame, HardpointError
 from kvmagent.protocol import Connect, ConnectReply, Inventory, Release
 from mn.db.global_settings import CPU_RATIO
-from mn.facilities.clusters import CLUSTER
 from mn.facilities.common import add, find, inventory
+from mn.facilities.hosts.hypervisors import fitting_cluster
 from mn.facilities.hosts.stock import save_inventory
 from mn.facilities.hosts.tables import HOST, SEALED_FOR, change_host, host_table, save_endpoint
 from mn.fleet.client import Endpoint
@@ -64,28 +66,9 @@ def insert_host(connection: Connection, uuid: str, wanted: AddKVMHost, sealed: s
 
     Raises HardpointError for a cluster that does not fit or an address in use.
     """
-    cluster = find(connection, CLUSTER, wanted.cluster_uuid)
-    if cluster.hypervisor_type != "KVM":
-        raise HardpointError(
-            "SYS.1006",
-            "Operation failed",
-            f"hypervisor mismatch: cluster {cluster.name} ({cluster.uuid}) is for {cluster.hypervisor_type}, "
-            "a KVM host cannot be added to it",
-            remedy="choose a cluster whose hypervisorType is KVM",
-            blame=Blame.CALLER,
-        )
+    cluster = fitting_cluster(connection, wanted.cluster_uuid, "KVM")
     address = wanted.management_ip.text
-    other = connection.execute(
-        select(host_table.c.uuid, host_table.c.name).where(host_table.c.management_ip == address)
-    ).first()
-    if other is not None:
-        raise HardpointError(
-            "SYS.1007",
-            "Invalid argument",
-            f"managementIp {address} belongs to host {other.name} ({other.uuid}) already",
-            remedy="use that host, or delete it before you add the address again",
-            blame=Blame.CALLER,
-        )
+    check_address_free(connection, address)
     values = {
         "uuid": uuid,
         "name": wanted.name,
@@ -103,7 +86,28 @@ def insert_host(connection: Connection, uuid: str, wanted: AddKVMHost, sealed: s
     add(connection, HOST, values, wanted)
 
 
-def remove_host(connection: Connection, uuid: str, wanted: AddKVMHost, _sealed: str) -> None:
+def check_address_free(connection: Connection, address: str) -> None:
+    """Raise HardpointError (SYS.1007) when a host has the address."""
+    other = connection.execute(
+        select(host_table.c.uuid, host_table.c.name).where(host_table.c.management_ip == address)
+    ).first()
+    if other is not None:
+        raise HardpointError(
+            "SYS.1007",
+            "Invalid argument",
+            f"managementIp {address} belongs to host {other.name} ({other.uuid}) already",
+            remedy="use that host, or delete it before you add the address again",
+            blame=Blame.CALLER,
+        )
+
+
+class Addressed(Protocol):
+    """The parameters of an addition."""
+
+    management_ip: HostAddress
+
+
+def remove_host(connection: Connection, uuid: str, wanted: Addressed, _sealed: str) -> None:
     """Remove the row that this job inserted."""
     mine = (host_table.c.uuid == uuid) & (host_table.c.management_ip == wanted.management_ip.text)
     connection.execute(delete(host_table).where(mine))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -72,6 +73,8 @@ HOST = Resource(
 ZONE.relations["host"] = Relation(lambda: HOST, "uuid", "zoneUuid")
 CLUSTER.relations["host"] = Relation(lambda: HOST, "uuid", "clusterUuid")
 
+_UUIDS_MAX = 500
+"""Names in one statement: databases have a limit of a few thousand parameters."""
 SEALED_FOR = "password of a host"
 
 
@@ -81,10 +84,20 @@ def change_host(connection: Connection, uuid: str, **values: Any) -> None:
     connection.execute(update(host_table).where(where).values(**values, last_op_date=now_s()))
 
 
-def set_status(connection: Connection, uuid: str, status: str) -> None:
-    """Write a host's status when it is another one."""
-    where = (host_table.c.uuid == uuid) & (host_table.c.status != status)
-    connection.execute(update(host_table).where(where).values(status=status, last_op_date=now_s()))
+def set_statuses(connection: Connection, statuses: Mapping[str, str]) -> None:
+    """Write statuses by host uuid, where they are other ones."""
+    for status in sorted(set(statuses.values())):
+        uuids = [uuid for uuid, wanted in statuses.items() if wanted == status]
+        for begin in range(0, len(uuids), _UUIDS_MAX):
+            some = uuids[begin : begin + _UUIDS_MAX]
+            where = host_table.c.uuid.in_(some) & (host_table.c.status != status)
+            connection.execute(update(host_table).where(where).values(status=status, last_op_date=now_s()))
+
+
+def expect_hosts(connection: Connection) -> None:
+    """Note that a node which has just started does not know yet whether its connected hosts still are."""
+    where = (host_table.c.status == "Connected") & host_table.c.agent_port.is_not(None)
+    connection.execute(update(host_table).where(where).values(status="Connecting"))
 
 
 def save_endpoint(connection: Connection, uuid: str, endpoint: Endpoint) -> None:

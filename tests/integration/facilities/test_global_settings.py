@@ -37,7 +37,7 @@ def test_a_setting_holds_at_once_and_after_a_restart_until_it_is_given_back(node
 
 def test_every_setting_says_its_unit_and_range(node: Node) -> None:
     settings = node.rest().logged_in().query(ALL)
-    assert {s["category"] for s in settings} == {"identity", "rest", "host"}
+    assert {s["category"] for s in settings} == {"identity", "rest", "host", "cluster"}
     for setting in settings:
         assert " from " in setting["description"], setting
         assert " of " in setting["description"], setting
