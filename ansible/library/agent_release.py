@@ -14,7 +14,7 @@ short_description: Make HOME/VERSION from a bundle; there whole (with C(.complet
 options:
   home: {description: Folder of all versions, type: path, required: true}
   version: {description: Name of the new one, type: str, required: true}
-  bundle: {description: tar.gz of site-packages; removed afterwards, type: path, required: true}
+  bundle: {description: tar.gz of site-packages, on the management node, type: path, required: true}
   python: {description: The interpreter, type: path, required: true}
 """
 
@@ -81,12 +81,10 @@ def main():
             os.sync()
             with open(os.path.join(final, ".complete"), "w"):
                 pass
-        if os.path.exists(module.params["bundle"]):
-            os.unlink(module.params["bundle"])
     except (OSError, ValueError, tarfile.TarError) as error:
         module.fail_json(
             msg="the agent could not be unpacked to %s: %s" % (final, error),
-            remedy="see that the host has 200 MB of room in /opt and /var/tmp, mounted read-write",
+            remedy="see that the host has 200 MB of room in /opt and in the user's home, mounted read-write",
         )
     module.exit_json(changed=not complete)
 

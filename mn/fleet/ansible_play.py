@@ -31,6 +31,10 @@ class Play(msgspec.Struct):
     become_password: bool
     limit_s: float
 
+    def __repr__(self) -> str:
+        """Leave the password out."""
+        return f"Play({self.playbook})"
+
 
 class Told(msgspec.Struct, omit_defaults=True):
     """One thing that happened; `status` is the last one's: successful, failed, timeout, canceled."""
