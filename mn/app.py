@@ -25,6 +25,7 @@ from mn.db.open import open_database
 from mn.db.schema import metadata, new_uuid
 from mn.db.vault import Vault
 from mn.facilities.accounts.tables import DEFAULT_PASSWORD_NOTICE, ensure_admin
+from mn.facilities.hosts.shell_output import remove_outputs
 from mn.facilities.hosts.stock import StockObserver
 from mn.facilities.hosts.tables import expect_hosts, host_table, load_deployed
 from mn.facilities.hosts.targets import target_of
@@ -36,6 +37,8 @@ from mn.fleet.client import AgentClient, Endpoint
 from mn.fleet.deploy import Deployer
 from mn.fleet.fleet import Fleet
 from mn.fleet.local import LocalDeployer
+from mn.fleet.outputs import OutputLimits, OutputStore
+from mn.fleet.shares import Shares
 from mn.fleet.simulators import SimulatorDeployer
 from mn.fleet.ssh import SshPool
 from mn.fleet.wheelhouse import Sources, Wheelhouse
@@ -60,6 +63,7 @@ ANSIBLE_DIR = "ansible"
 WHEELS_DIR = "wheels"
 WHEELHOUSE_DIR = "wheelhouse"
 SIMULATOR_DIR = "simulator"
+OUTPUTS_DIR = "shell-outputs"
 CHORES_EVERY_S = 3600
 
 fleet_table = Table("fleet", metadata, Column("uuid", String(32), primary_key=True))
@@ -104,7 +108,18 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
     sessions = Sessions(db, global_settings)
     fleet, ca, context = await _fleet(settings, db)
     codec = RequestCodec(vault)
-    services = Services(settings, db, vault, global_settings, sessions, fleet, codec, secrets.token_hex(16))
+    services = Services(
+        settings,
+        db,
+        vault,
+        global_settings,
+        sessions,
+        fleet,
+        codec,
+        secrets.token_hex(16),
+        Shares(settings.shell_hosts_at_once_in_all, settings.shell_hosts_at_once),
+        _outputs(settings),
+    )
     fleet.observe(StockObserver(db, global_settings))
     engine = Engine(
         db, services, resolver(codec), boundary=boundary, keep_s=lambda: global_settings[JOB_KEPT]
@@ -123,6 +138,7 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
         await _track_hosts(services)
         await hooks.start()
         resumed = await engine.start()
+        await remove_outputs(services)
         url = await _listen(runner, bound, tls)
     except BaseException:
         await runner.cleanup()
@@ -146,7 +162,18 @@ async def stop(node: Node) -> None:
     await node.engine.stop()
     await node.hooks.stop()
     await node.services.fleet.stop()
+    await asyncio.to_thread(node.services.outputs.close)
     await asyncio.to_thread(node.services.db.close)
+
+
+def _outputs(settings: Settings) -> OutputStore:
+    limits = OutputLimits(
+        settings.shell_file_bytes,
+        settings.shell_files_bytes,
+        settings.shell_files_jobs,
+        settings.shell_files_free_bytes,
+    )
+    return OutputStore(settings.state_dir / OUTPUTS_DIR, limits)
 
 
 def _runner(server: RestServer, settings: Settings) -> web.AppRunner:
@@ -312,6 +339,7 @@ async def _chores(
         try:
             await services.sessions.purge()
             await server.audit.purge()
+            await remove_outputs(services)
             pair = await asyncio.to_thread(ca.client)
             context.load_cert_chain(pair.certificate, pair.key)
             await services.fleet.renew_certificates()

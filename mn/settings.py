@@ -64,9 +64,27 @@ class Settings(BaseSettings):
         300.0, gt=0, description="seconds a script of KvmRunShell may take on a host"
     )
     shell_output_bytes: int = Field(
-        1024 * 1024, ge=1024, description="bytes kept of each output stream of a script"
+        1024 * 1024, ge=1024, description="bytes of each output stream of a script that the reply holds"
     )
-    shell_hosts_at_once: int = Field(50, ge=1, description="hosts that run a script of KvmRunShell at once")
+    shell_reply_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=1024,
+        description="the same for all hosts of a call together, which share it; at least 1024 a stream",
+    )
+    shell_hosts_at_once: int = Field(50, ge=1, description="hosts that run the script of a call at once")
+    shell_hosts_at_once_in_all: int = Field(
+        200, ge=1, description="the same for all calls together, which take turns"
+    )
+    shell_file_bytes: int = Field(
+        1024**3, ge=1, description="bytes kept in a file of an output stream that the reply does not hold"
+    )
+    shell_files_bytes: int = Field(
+        10 * 1024**3, ge=1, description="bytes of all such files; the oldest make room"
+    )
+    shell_files_jobs: int = Field(1000, ge=1, description="calls whose files are kept; the oldest make room")
+    shell_files_free_bytes: int = Field(
+        256 * 1024**2, ge=0, description="bytes that such files leave free in the file system"
+    )
     body_max_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="bytes that a request's body may have")
     body_timeout_s: float = Field(60.0, gt=0, description="seconds in which a request's body must arrive")
     idle_timeout_s: float = Field(

@@ -13,7 +13,7 @@ from mn.db.schema import new_uuid
 from mn.fleet.ca import CertificateAuthority, is_due
 from mn.fleet.client import AgentClient, Endpoint, Revive
 from mn.fleet.deploy import Deployer, Report, Target, silent
-from mn.fleet.link import HostLink, Observer, Turns
+from mn.fleet.link import HostLink, Observer, Pacing
 from mn.fleet.ssh import SshPool
 from mn.fleet.survey import HostSurvey
 from mn.fleet.turns import Turns
@@ -42,7 +42,7 @@ class Fleet:
         self._client = client
         self._deployers = deployers
         self._links: dict[str, HostLink] = {}
-        self._turns = Turns()
+        self._pacing = Pacing()
         self._acknowledgements: set[asyncio.Task[None]] = set()
         self._observer: Observer | None = None
 
@@ -83,7 +83,7 @@ class Fleet:
         if target.host_uuid in self._links or self._observer is None:
             return
         revive = self._reviver(target)
-        link = HostLink(self._client, endpoint, inventory_hash, self._observer, revive, self._turns)
+        link = HostLink(self._client, endpoint, inventory_hash, self._observer, revive, self._pacing)
         self._links[target.host_uuid] = link
         link.start()
 

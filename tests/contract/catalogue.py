@@ -45,6 +45,7 @@ BESIDE_THE_MANUAL = {
     "DeleteTag",
     "GetApiDescription",
     "GetCurrentTime",
+    "GetKvmShellOutput",
     "GetVersion",
     "IsReadyToGo",
     "LogInByAccount",

@@ -100,9 +100,10 @@ def test_ten_megabytes_are_cut_and_the_cut_is_said(admin: Rest, server: Sshd) ->
     host = add_host(admin, server)
     answers = run_on(admin, [host], "head -c 10485760 /dev/zero | tr '\\0' x; echo tail >&2; exit 5")
     kept = "x" * 1024 * 1024
+    location = answers[host].pop("stdoutLocation")
     assert answers[host] == {
         "returnCode": 5,
-        "stdout": f"{kept}\n[cut here: the script printed 10485760 bytes]\n",
+        "stdout": f"{kept}\n[cut here: the script printed 10485760 bytes; all of them: GET {location}]\n",
         "stderr": "tail\n",
     }
 
