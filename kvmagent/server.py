@@ -71,7 +71,12 @@ def build(settings: Settings) -> Daemon[Context]:
     )
     ownership = Ownership(state_dir)
 
-    credentials = ServerCredentials(Path(settings.certificate), Path(settings.key), Path(settings.ca))
+    credentials = ServerCredentials(
+        Path(settings.certificate),
+        Path(settings.key),
+        Path(settings.ca),
+        Path(settings.installed_certificate) if settings.installed_certificate else None,
+    )
     config = DaemonConfig(
         settings.listen_address,
         settings.port,
@@ -85,11 +90,13 @@ def build(settings: Settings) -> Daemon[Context]:
 
 
 def agent_version() -> str:
-    """Return the version that is installed."""
-    try:
-        return metadata.version("hardpoint")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    """Return the version of what a management node deployed, else of the whole project."""
+    for name in ("hardpoint-kvmagent", "hardpoint"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "unknown"
 
 
 def _watch() -> DeviceWatch | None:

@@ -31,6 +31,8 @@ from mn.facilities.hosts.stock import StockObserver
 from mn.facilities.hosts.tables import expect_hosts, host_table, load_deployed
 from mn.facilities.hosts.targets import target_of
 from mn.facilities.management import HEARTBEAT_S, beat
+from mn.fleet.ansible import Agents, AnsibleDeployer
+from mn.fleet.ansible_run import Runs
 from mn.fleet.ca import CertificateAuthority
 from mn.fleet.client import AgentClient, Endpoint
 from mn.fleet.deploy import Deployer
@@ -40,6 +42,7 @@ from mn.fleet.outputs import OutputLimits, OutputStore
 from mn.fleet.shares import Shares
 from mn.fleet.simulators import SimulatorDeployer
 from mn.fleet.ssh import SshPool
+from mn.fleet.wheelhouse import Sources, Wheelhouse
 from mn.jobs.engine import Engine, JobRequest
 from mn.jobs.job import Boundary
 from mn.jobs.tables import JobState
@@ -57,6 +60,9 @@ DATABASE = "hardpoint.db"
 KEY_FILE = "secret.key"
 CA_DIR = "ca"
 AGENTS_DIR = "agents"
+ANSIBLE_DIR = "ansible"
+WHEELS_DIR = "wheels"
+WHEELHOUSE_DIR = "wheelhouse"
 SIMULATOR_DIR = "simulator"
 OUTPUTS_DIR = "shell-outputs"
 CHORES_EVERY_S = 3600
@@ -232,7 +238,23 @@ async def _fleet(settings: Settings, db: Database) -> tuple[Fleet, CertificateAu
             directory, ca, root=settings.local_agent_root, rescan_s=settings.local_agent_rescan_s
         )
         deployers.append(local)
-    return Fleet(await db.write(ensure_fleet), client, ca, deployers, SshPool()), ca, context
+    fleet_uuid, ssh = await db.write(ensure_fleet), SshPool()
+    deployers.append(await _real_hosts(settings, fleet_uuid, client, ca, ssh))
+    return Fleet(fleet_uuid, client, ca, deployers, ssh), ca, context
+
+
+async def _real_hosts(
+    settings: Settings, fleet_uuid: str, client: AgentClient, ca: CertificateAuthority, ssh: SshPool
+) -> AnsibleDeployer:
+    """Return the deployer of all hosts that no other one serves."""
+    runs = Runs(
+        settings.state_dir / ANSIBLE_DIR, at_once=settings.deploys_at_once, limit_s=settings.deploy_timeout_s
+    )
+    await asyncio.to_thread(runs.clean)
+    sources = Sources(settings.wheels_dir or settings.state_dir / WHEELS_DIR, settings.wheels_index)
+    wheelhouse = Wheelhouse(settings.state_dir / WHEELHOUSE_DIR, sources)
+    agents = Agents(settings.agent_port, settings.agent_listen_address)
+    return AnsibleDeployer(fleet_uuid, client, ca, ssh, runs, wheelhouse, agents)
 
 
 def ensure_fleet(connection: Connection) -> str:

@@ -12,6 +12,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from kvmagent.protocol import AGENT_PORT
+
 
 class Settings(BaseSettings):
     """All settings with their units and defaults; the state folder's `mn.toml` and the environment
@@ -38,6 +40,18 @@ class Settings(BaseSettings):
         Path("/"), description="the file tree that local agents read: / or a recorded machine"
     )
     local_agent_rescan_s: float = Field(30.0, gt=0, description="seconds between rescans of a local agent")
+    agent_port: int = Field(AGENT_PORT, ge=1, le=65535, description="port of the agents on real hosts")
+    agent_listen_address: str = Field("0.0.0.0", description="address of a host that its agent listens on")  # noqa: S104
+    wheels_dir: Path | None = Field(
+        None,
+        description="folder of wheels for hosts whose Python or architecture is another one than this"
+        " machine's; `wheels` in the state folder by default",
+    )
+    wheels_index: str = Field(
+        "", description="URL of a package index for such hosts; empty: nothing is ever fetched"
+    )
+    deploy_timeout_s: float = Field(1800.0, gt=0, description="seconds that deploying an agent may take")
+    deploys_at_once: int = Field(8, ge=1, description="hosts that an agent is deployed to at once")
     lease_tick_s: float = Field(
         2.0,
         ge=0.05,

@@ -16,6 +16,7 @@ from agentkit.wire import Event, EventKind, Hello
 from kvmagent.protocol import DeviceEvent, Inventory, TakeInventory
 from mn.db.schema import new_uuid
 from mn.fleet.client import AgentClient, Endpoint, Revive
+from mn.fleet.protocol import check_protocol
 
 log = logging.getLogger(__name__)
 
@@ -149,6 +150,7 @@ class HostLink:
         await self._client.acknowledge(self._endpoint, task_uuid)
 
     def _check(self, hello: Hello) -> None:
+        check_protocol(hello, str(self._endpoint))
         if hello.host_uuid != self._endpoint.host_uuid:
             raise HardpointError(
                 "HOST.1003",
