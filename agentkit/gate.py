@@ -121,7 +121,8 @@ class Gate:
         """Accept on `listener` (bound, listening) until `close`, which closes it too."""
         listener.setblocking(False)
         self._listeners.append(listener)
-        self._accepting.append(asyncio.get_running_loop().create_task(self._accept(listener), name="gate"))
+        accepting = accept_on(listener, self.take, self._refusals)
+        self._accepting.append(asyncio.get_running_loop().create_task(accepting, name="gate"))
 
     async def close(self) -> None:
         """Stop accepting; connections that are through stay open."""
@@ -142,18 +143,6 @@ class Gate:
             if isinstance(transport, asyncio.WriteTransport):
                 transport.abort()
         self._through.clear()
-
-    async def _accept(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection, address = await loop.sock_accept(listener)
-            except OSError as error:
-                if error.errno != errno.ECONNABORTED:
-                    self._refusals.refused("any", f"the agent cannot accept connections: {error.strerror}")
-                    await asyncio.sleep(_ACCEPT_PAUSE_S)
-                continue
-            self.take(connection, str(address[0]))
 
     def take(self, connection: socket.socket, peer: str) -> None:
         """Have an accepted connection shake hands with `peer`; refused when there are too many already."""
@@ -189,3 +178,19 @@ class Gate:
             self._shaking[peer] -= 1
             if not self._shaking[peer]:
                 del self._shaking[peer]
+
+
+async def accept_on(
+    listener: socket.socket, take: Callable[[socket.socket, str], None], refusals: RefusalLog
+) -> None:
+    """Give connections with the address of their peer to `take`, until cancelled."""
+    loop = asyncio.get_running_loop()
+    while True:
+        try:
+            connection, address = await loop.sock_accept(listener)
+        except OSError as error:
+            if error.errno != errno.ECONNABORTED:
+                refusals.refused("any", f"the agent cannot accept connections: {error.strerror}")
+                await asyncio.sleep(_ACCEPT_PAUSE_S)
+            continue
+        take(connection, str(address[0]))

@@ -131,8 +131,12 @@ class TaskDesk(Generic[C]):
     async def prune(self) -> None:
         """Remove old results now and then, until cancelled."""
         while True:
-            await self._journal.prune()
+            await self.prune_once()
             await asyncio.sleep(PRUNE_EVERY_S)
+
+    async def prune_once(self) -> None:
+        """Remove old results now."""
+        await self._journal.prune()
 
     def _digest(self, body: bytes) -> str:
         try:

@@ -29,7 +29,7 @@ from kvmagent.protocol import (
     TakeInventoryReply,
     UpdateOs,
 )
-from kvmagent.stock import Stocktaker
+from kvmagent.stock import Stock
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Context:
     """What the handlers work with."""
 
     ownership: Ownership
-    stock: Stocktaker[Any]
+    stock: Stock
     credentials: ServerCredentials
     iommu: IommuKeeper
     os_updates: OsUpdates

@@ -41,6 +41,11 @@ class Ownership:
         """The owner, None for a free host."""
         return self._owner
 
+    @property
+    def host_uuid(self) -> str | None:
+        """The owner's name for this host, None for a free host."""
+        return self._owner.host_uuid if self._owner else None
+
     def check(self, asking: Owner) -> None:
         """Raise HardpointError (HOST.1003) when the host belongs to somebody else than `asking`."""
         if self._owner in {None, asking}:

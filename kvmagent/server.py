@@ -71,27 +71,32 @@ def build(settings: Settings) -> Daemon[Context]:
     )
     ownership = Ownership(state_dir)
 
-    def host_uuid() -> str | None:
-        return ownership.owner.host_uuid if ownership.owner else None
-
-    credentials = ServerCredentials(Path(settings.certificate), Path(settings.key), Path(settings.ca))
+    credentials = ServerCredentials(
+        Path(settings.certificate),
+        Path(settings.key),
+        Path(settings.ca),
+        Path(settings.installed_certificate) if settings.installed_certificate else None,
+    )
     config = DaemonConfig(
         settings.listen_address,
         settings.port,
         state_dir,
         credentials,
     )
-    identity = Identity(AGENT, _version(), host_uuid, stock.hash)
+    identity = Identity(AGENT, agent_version(), lambda: ownership.host_uuid, stock.hash)
     iommu, os_updates = IommuKeeper(root, state_dir, runner), OsUpdates(root, state_dir, runner)
     context = Context(ownership, stock, credentials, iommu, os_updates)
     return Daemon(config, identity, hub, context, HANDLERS, rerunnable=RERUNNABLE, background=[stock.run])
 
 
-def _version() -> str:
-    try:
-        return metadata.version("hardpoint")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+def agent_version() -> str:
+    """Return the version of what a management node deployed, else of the whole project."""
+    for name in ("hardpoint-kvmagent", "hardpoint"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "unknown"
 
 
 def _watch() -> DeviceWatch | None:

@@ -31,6 +31,14 @@ class Watch(Protocol):
         ...
 
 
+class Stock(Protocol):
+    """What knows the machine."""
+
+    async def take(self) -> Inventory:
+        """Return the inventory of this moment."""
+        ...
+
+
 class Stocktaker(Generic[N]):
     """Holds the latest inventory and publishes what changes in it.
 

@@ -150,7 +150,8 @@ def _stop(arguments: argparse.Namespace) -> int:
         )
     stopped = stop_process(lambda: _holder(state))
     agents = sum(stop_agent(home) for home in agent_homes(state / app.AGENTS_DIR))
-    print(json.dumps({"mn": stopped, "agents": agents}))  # noqa: T201
+    simulator = stop_agent(state / app.SIMULATOR_DIR)
+    print(json.dumps({"mn": stopped, "agents": agents, "simulator": simulator}))  # noqa: T201
     return 0
 
 

@@ -19,13 +19,13 @@ class AddKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     _inventory = inventories.HostInventory
 
     username: str | None = None
-    """Required: SSH user: a text of 1 to 255 characters."""
+    """Required: SSH user: a text of 1 to 255 characters, none of them a control character."""
 
     password: str | None = None
     """Required: password; it is stored encrypted and never shown: a text."""
 
     name: str | None = None
-    """Required: name of the host: a text of 1 to 255 characters."""
+    """Required: name of the host: a text of 1 to 255 characters, none of them a control character."""
 
     managementIp: str | None = None
     """Required: address or name it is managed by: an IPv4 or IPv6 address or a host name."""
@@ -35,6 +35,45 @@ class AddKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
 
     sshPort: int | None = None
     """SSH port: a whole number from 1 to 65535."""
+
+    description: str | None = None
+    """Description of the host: a text of up to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AddSimulatorHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
+    """Add a simulated host to a Simulator cluster (extension)."""
+
+    Result = sdk.Result[sdk.One[inventories.HostInventory]]
+    _name = "AddSimulatorHost"
+    _value = sdk.One
+    _inventory = inventories.HostInventory
+
+    name: str | None = None
+    """Required: name of the host: a text of 1 to 255 characters, none of them a control character."""
+
+    managementIp: str | None = None
+    """Required: address or name it is managed by: an IPv4 or IPv6 address or a host name."""
+
+    clusterUuid: str | None = None
+    """Required: UUID of its cluster: the uuid of a resource."""
+
+    memoryCapacity: int | None = None
+    """A whole number."""
+
+    cpuCapacity: int | None = None
+    """A whole number."""
+
+    machine: str | None = None
+    """A text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the host: a text of up to 2048 characters."""
@@ -139,7 +178,7 @@ class CreateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
     _inventory = inventories.AccountInventory
 
     name: str | None = None
-    """Required: name of the account: a text of 1 to 255 characters."""
+    """Required: name of the account: a text of 1 to 255 characters, none of them a control character."""
 
     password: str | None = None
     """Required: password; it is stored encrypted and never shown: a text."""
@@ -172,7 +211,7 @@ class CreateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """Required: UUID of its zone: the uuid of a resource."""
 
     name: str | None = None
-    """Required: name of the cluster: a text of 1 to 255 characters."""
+    """Required: name of the cluster: a text of 1 to 255 characters, none of them a control character."""
 
     hypervisorType: str | None = None
     """Required: KVM or Simulator: one of KVM, Simulator."""
@@ -250,7 +289,7 @@ class CreateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
     _inventory = inventories.ZoneInventory
 
     name: str | None = None
-    """Required: name of the zone: a text of 1 to 255 characters."""
+    """Required: name of the zone: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the zone: a text of up to 2048 characters."""
@@ -565,7 +604,7 @@ class LogInByAccountAction(sdk.Action[inventories.LogInByAccountReply]):
     _inventory = None
 
     accountName: str | None = None
-    """Required: name of the account: a text of 1 to 255 characters."""
+    """Required: name of the account: a text of 1 to 255 characters, none of them a control character."""
 
     password: str | None = None
     """Required: password; it is stored encrypted and never shown: a text."""
@@ -1195,7 +1234,7 @@ class SubmitLongJobAction(sdk.Action[sdk.One[inventories.LongJobInventory]]):
     """Required: its parameters as JSON, secrets as stars: the operation's parameters, a JSON object."""
 
     name: str | None = None
-    """Name of the long job: a text of 1 to 255 characters."""
+    """Name of the long job: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the long job: a text of up to 2048 characters."""
@@ -1225,7 +1264,7 @@ class UpdateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
     """Required: UUID of the account: the uuid of a resource."""
 
     name: str | None = None
-    """Name of the account: a text of 1 to 255 characters."""
+    """Name of the account: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the account: a text of up to 2048 characters."""
@@ -1252,7 +1291,7 @@ class UpdateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """Required: UUID of the cluster: the uuid of a resource."""
 
     name: str | None = None
-    """Name of the cluster: a text of 1 to 255 characters."""
+    """Name of the cluster: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the cluster: a text of up to 2048 characters."""
@@ -1324,7 +1363,7 @@ class UpdateHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """Required: UUID of the host: the uuid of a resource."""
 
     name: str | None = None
-    """Name of the host: a text of 1 to 255 characters."""
+    """Name of the host: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the host: a text of up to 2048 characters."""
@@ -1372,7 +1411,7 @@ class UpdateKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """Required: UUID of the host: the uuid of a resource."""
 
     name: str | None = None
-    """Name of the host: a text of 1 to 255 characters."""
+    """Name of the host: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the host: a text of up to 2048 characters."""
@@ -1381,7 +1420,7 @@ class UpdateKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """Address or name it is managed by: an IPv4 or IPv6 address or a host name."""
 
     username: str | None = None
-    """SSH user: a text of 1 to 255 characters."""
+    """SSH user: a text of 1 to 255 characters, none of them a control character."""
 
     password: str | None = None
     """Password; it is stored encrypted and never shown: a text."""
@@ -1432,7 +1471,7 @@ class UpdateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
     """Required: UUID of the zone: the uuid of a resource."""
 
     name: str | None = None
-    """Name of the zone: a text of 1 to 255 characters."""
+    """Name of the zone: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the zone: a text of up to 2048 characters."""

@@ -62,6 +62,11 @@ class Client:
         inventories: list[dict[str, Any]] = answer.body["inventories"]
         return inventories
 
+    def count(self, path: str, *conditions: str) -> int:
+        """Return how many a query finds."""
+        pairs = [*(("q", c) for c in conditions), ("count", "true")]
+        return int(self._request("GET", f"{path}?{urllib.parse.urlencode(pairs)}", None).body["total"])
+
     def run(
         self, method: str, path: str, body: dict[str, Any] | None, timeout_s: float = 600.0
     ) -> dict[str, Any]:

@@ -88,11 +88,43 @@ def up(
 def down(state: State = DEFAULT_STATE) -> None:
     """Stop the management node of a state folder and the agents on this machine."""
     stopped = stop_node(state.absolute())
-    if not stopped["mn"] and not stopped["agents"]:
+    if not any(stopped.values()):
         print("nothing was running")
         return
     node = "yes" if stopped["mn"] else "was not running"
-    print(f"stopped: management node {node}, agents {stopped['agents']}")
+    simulated = ", simulated fleet" if stopped["simulator"] else ""
+    print(f"stopped: management node {node}, agents {stopped['agents']}{simulated}")
+
+
+@app.command()
+def simulate(
+    hosts: Annotated[int, typer.Option(help="how many simulated hosts there are to be", min=1)] = 100,
+    state: State = DEFAULT_STATE,
+    machine: Annotated[
+        Path | None, typer.Option(help="a recording of `kvmagent record` that new hosts are like")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(help="port of the REST API, if it is started", min=0, max=65535)
+    ] = 8080,
+    lose: Annotated[
+        int | None, typer.Option(help="add none; let so many hosts that run die", min=1, metavar="N")
+    ] = None,
+    silently: Annotated[
+        bool, typer.Option("--silently", help="with --lose: as if their power were cut")
+    ] = False,
+    recover: Annotated[bool, typer.Option("--recover", help="add none; bring back the lost ones")] = False,
+) -> None:
+    """Run a fleet of simulated hosts: the real agent on recorded machines, at addresses of 127.64.0.0/10."""
+    from mnclient.simulate import control  # late: other commands do without
+
+    state = state.absolute()
+    if lose is not None:
+        words = ["lose", "--count", str(lose), *(["--silently"] if silently else [])]
+        print(f"lost: {len(control(state, *words)['hosts'])} hosts")
+    elif recover:
+        print(f"back: {len(control(state, 'recover')['hosts'])} hosts")
+    else:
+        _simulate(state, port, hosts, machine)
 
 
 @app.command(epilog=EXIT_CODES, context_settings={"ignore_unknown_options": True})
@@ -180,6 +212,27 @@ def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) 
         )
         raise SystemExit(EXIT_REFUSED)
     print(SCRIPTS[shell], end="")
+
+
+def _simulate(state: Path, port: int, hosts: int, machine: Path | None) -> None:
+    from mnclient import simulate as fleet
+
+    fleet.check_files(hosts)
+    named = fleet.take_machine(state, machine) if machine else None
+    node = start_node(state, "127.0.0.1", port)
+    print(f"management node: {node.url}", flush=True)
+    end = "\r" if sys.stdout.isatty() else "\n"
+
+    def report(done: int, wanted: int) -> None:
+        if sys.stdout.isatty() or done == wanted or done % 100 == 0:
+            print(f"added {done} of {wanted} hosts", end="\n" if done == wanted else end, flush=True)
+
+    password = os.environ.get("HARDPOINT_PASSWORD", "password")
+    summary = fleet.build_fleet(node, password, hosts, named, report)
+    rate = f" in {summary.added_s:.1f} s" if summary.added else ""
+    print(f"hosts: {summary.before} before, {summary.added} added{rate}, {summary.connected} Connected")
+    print(f"their PCI devices: {summary.pci_devices}")
+    print(f"lose some: hardpoint simulate --lose 5 --state {state}    stop it with: {_down(state)}")
 
 
 def _runner(url: str | None, form: str | None) -> Runner:

@@ -70,7 +70,10 @@ def start_node(state: Path, listen: str, port: int) -> LocalNode:
 
 
 def stop_node(state: Path) -> dict[str, Any]:
-    """Stop the node of a state folder and its agents; return `{"mn": bool, "agents": count}`."""
+    """Stop the node of a state folder and its agents.
+
+    Returns `{"mn": bool, "agents": count, "simulator": bool}`.
+    """
     argv = [sys.executable, "-m", "mn", "stop", "--state", str(state)]
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode != 0:
@@ -99,10 +102,10 @@ def enrol(client: Client) -> dict[str, Any]:
     if hosts:
         return _until_connected(client, hosts[0])
     zones = client.query("/zones", limit="1")
-    zone = zones[0] if zones else _create(client, "/zones", {"name": "zone1"})
+    zone = zones[0] if zones else create(client, "/zones", {"name": "zone1"})
     clusters = client.query("/clusters", "hypervisorType=KVM", limit="1")
     wanted = {"name": "cluster1", "zoneUuid": zone["uuid"], "hypervisorType": "KVM"}
-    cluster = clusters[0] if clusters else _create(client, "/clusters", wanted)
+    cluster = clusters[0] if clusters else create(client, "/clusters", wanted)
     host = {
         "name": socket.gethostname(),
         "description": "this machine, without SSH: added by `hardpoint up`",
@@ -111,7 +114,7 @@ def enrol(client: Client) -> dict[str, Any]:
         "username": getpass.getuser(),
         "password": "unset",
     }
-    return _create(client, "/hosts/kvm", host)
+    return create(client, "/hosts/kvm", host)
 
 
 def stop_requests() -> threading.Event:
@@ -137,7 +140,8 @@ def wait_for_end(node: LocalNode, asked: threading.Event) -> None:
             )
 
 
-def _create(client: Client, path: str, parameters: dict[str, Any]) -> dict[str, Any]:
+def create(client: Client, path: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Create a resource and return its inventory."""
     inventory: dict[str, Any] = client.run("POST", path, {"params": parameters})["inventory"]
     return inventory
 

@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -151,7 +152,7 @@ class Node:
         self.state = state
         self.program = program
         self.url = ""
-        self._environment = {
+        self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("HARDPOINT_")},
             "HARDPOINT_LOGIN_FAILURES": "1000",  # tests share an address and guess passwords on purpose
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
@@ -170,7 +171,7 @@ class Node:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self._environment,
+                env=self.environment,
                 cwd="/",
             )
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -186,17 +187,36 @@ class Node:
         """Stop it and its agents, as a user would."""
         argv = [sys.executable, "-m", "mn", "stop", "--state", str(self.state)]
         subprocess.run(
-            argv, env=self._environment, cwd="/", check=True, capture_output=True, timeout=STOP_TIMEOUT_S
+            argv, env=self.environment, cwd="/", check=True, capture_output=True, timeout=STOP_TIMEOUT_S
         )
         if self._process is not None:
             self._process.wait(STOP_TIMEOUT_S)
             self._process = None
 
+    def wait_until_killed(self) -> None:
+        """Wait for its process to be killed by somebody."""
+        assert self._process is not None
+        assert self._process.wait(JOB_TIMEOUT_S) == -signal.SIGKILL, self.log()[-2000:]
+        self._process = None
+
     def kill(self) -> None:
-        """Kill it as a power failure would; agents go on."""
+        """End its process at once, as a power cut would; its agents go on."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(STOP_TIMEOUT_S)
+        self._process = None
+
+    @property
+    def pid(self) -> int:
+        """The pid of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def wait(self) -> None:
+        """Return when the process has ended."""
+        assert self._process is not None
+        self._process.wait(STOP_TIMEOUT_S)
+        self._process = None
 
     def has_ended(self) -> bool:
         """Say whether the process is gone."""

@@ -131,6 +131,10 @@ def os_release(text: str) -> dict[str, str]:
     return {key: value.strip("\"'") for key, sign, value in pairs if sign and not key.startswith("#")}
 
 
+def _vendor(cpu: dict[str, str]) -> str:
+    return cpu.get("vendor_id") or cpu.get("CPU implementer") or ""
+
+
 def initiator_name(text: str) -> str | None:
     """Return the name of open-iscsi's `initiatorname.iscsi`."""
     match = re.search(r"^\s*InitiatorName\s*=\s*(\S+)", text, re.MULTILINE)
@@ -154,10 +158,6 @@ def _nested_pages(tree: Tree) -> bool | None:
         if value:
             return value in ("Y", "1")
     return None
-
-
-def _vendor(cpu: dict[str, str]) -> str:
-    return cpu.get("vendor_id") or cpu.get("CPU implementer") or ""
 
 
 def _topology(tree: Tree, cpus: CpuInfo) -> tuple[int, int]:

@@ -114,6 +114,24 @@ CPU_RATIO = GlobalSetting(
     "virtual CPUs that each CPU of a host may carry; hosts take it up at their next inventory",
     whole=False,
 )
+CLUSTER_OS_UPDATES = GlobalSetting(
+    "cluster",
+    "update.os.parallelismDegree",
+    10,
+    1,
+    10_000,
+    "hosts",
+    "hosts of one cluster whose operating system is updated at once; the next batch begins when all are done",
+)
+OS_UPDATES = GlobalSetting(
+    "host",
+    "update.os.parallelismDegree",
+    10,
+    1,
+    10_000,
+    "hosts",
+    "hosts of all clusters together whose operating system is updated at once",
+)
 AUTO_RECONNECT = switch(
     "host",
     "connection.autoReconnectOnError",
@@ -176,24 +194,6 @@ SAME_DISTRIBUTION = switch(
     "checkHostDistribution",
     default=True,
     meaning="whether a new host must have the distribution and version of the other hosts of its cluster",
-)
-CLUSTER_OS_UPDATES = GlobalSetting(
-    "cluster",
-    "update.os.parallelismDegree",
-    10,
-    1,
-    10_000,
-    "hosts",
-    "hosts of one cluster whose operating system is updated at once; the next batch begins when all are done",
-)
-OS_UPDATES = GlobalSetting(
-    "host",
-    "update.os.parallelismDegree",
-    10,
-    1,
-    10_000,
-    "hosts",
-    "hosts of all clusters together whose operating system is updated at once",
 )
 ALL = (
     SESSION_TIMEOUT,

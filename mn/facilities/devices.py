@@ -176,16 +176,19 @@ def sync(
             connection.execute(
                 update(table).where(table.c.uuid == old.uuid).values(**values, last_op_date=now)
             )
-    taken = set(connection.execute(select(table.c.uuid)).scalars()) if matches.new else set()
+    taken = set(rows)  # the host's uuid is part of what a device's is made of
     addresses: dict[str, str | None] = {old.uuid: seen.address for old, seen in matches.same}
+    fresh: list[dict[str, Any]] = []
     for seen in matches.new:
         uuid = device_uuid(host_uuid, seen, taken)
         taken.add(uuid)
         observation = by_seen[id(seen)]
         values = {**observation.first, **_observed_values(observation)}
         row_values = {"uuid": uuid, "host_uuid": host_uuid, "create_date": now, "last_op_date": now, **values}
-        connection.execute(insert(table), row_values)
+        fresh.append(row_values)
         addresses[uuid] = seen.address
+    if fresh:
+        connection.execute(insert(table), fresh)
     addresses.update({old.uuid: None for old in matches.gone})
     note_addresses(connection, addresses)
     return [rows[old.uuid] for old in matches.gone]

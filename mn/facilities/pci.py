@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Column, Connection, ForeignKey, Integer, String, Table, update
+from sqlalchemy import Column, Connection, ForeignKey, Integer, String, Table, select, update
 
 from kvmagent.protocol import PciFunction
 from mn.db.schema import (
@@ -87,11 +87,13 @@ def sync_pci(connection: Connection, host_uuid: str, functions: Sequence[PciFunc
             values = {"status": status, "address": None, "pci_device_address": None, "last_op_date": now_s()}
             connection.execute(update(pci_table).where(pci_table.c.uuid == row.uuid).values(**values))
     free = pci_table.c.vm_instance_uuid.is_(None) & (pci_table.c.host_uuid == host_uuid)
-    for function in functions:
-        at = pci_table.c.address == function.address
-        status = free_status(function)
-        where = free & at & (pci_table.c.status != status)
-        connection.execute(update(pci_table).where(where).values(status=status))
+    shown = {function.address: free_status(function) for function in functions}
+    query = select(pci_table.c.uuid, pci_table.c.address, pci_table.c.status).where(free)
+    for free_row in connection.execute(query).all():
+        status = shown.get(free_row.address, free_row.status)
+        if status != free_row.status:
+            mine = pci_table.c.uuid == free_row.uuid
+            connection.execute(update(pci_table).where(mine).values(status=status))
 
 
 def free_status(function: PciFunction) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,12 +21,16 @@ R = TypeVar("R")
 CONNECT_TIMEOUT_S = 5.0
 HELLO_TIMEOUT_S = 5.0
 TASK_WAIT_S = 20.0
-LEASE_TIMEOUT_S = 4 * LEASE_TICK_S
-"""An agent that says nothing for so long is lost."""
+LEASE_GRACE_S = 4.0
+"""An agent that says nothing for two ticks and so long is lost."""
 UNREACHABLE_AFTER_S = 30.0
 """A task's agent may be away for so long before the task is given up."""
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 2.0
-KEEP_ALIVE_S = 90.0
+KEEP_ALIVE_S = 30.0
+PROBE_AFTER_S, PROBE_EVERY_S, PROBES_MAX = 4, 2, 2
+"""The kernel asks for a sign of life on a silent connection, however long the tick: a host that has lost its
+power or its network is lost after 8 s.
+"""
 EVENT_LINE_MAX_BYTES = 4 * 1024 * 1024
 
 
@@ -47,11 +52,15 @@ Revive = Callable[[], Awaitable[Endpoint | None]]
 
 
 class AgentClient:
-    """Talks to all agents over one pool of kept connections."""
+    """Talks to all agents over one pool of kept connections; they are to say something every `tick_s`."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, *, tick_s: float = LEASE_TICK_S) -> None:
         self._context = context
-        connector = aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=KEEP_ALIVE_S)
+        self._tick_s = tick_s
+        self._lease_s = 2 * tick_s + LEASE_GRACE_S
+        connector = aiohttp.TCPConnector(
+            ssl=context, limit=0, keepalive_timeout=KEEP_ALIVE_S, socket_factory=probed_socket
+        )
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
@@ -126,17 +135,21 @@ class AgentClient:
     async def events(
         self, endpoint: Endpoint, instance: str | None, since: int | None
     ) -> AsyncIterator[Event]:
-        """Yield the agent's events after `since`, without end.
+        """Yield the agent's events after `since`, without end; the data of the first are its Hello.
 
         Raises HardpointError (HOST.1003) when the stream breaks or is silent for longer than the lease.
         """
-        parameters = {} if instance is None or since is None else {"instance": instance, "since": str(since)}
+        parameters = {"tick": f"{self._tick_s:g}"}
+        if instance is not None and since is not None:
+            parameters |= {"instance": instance, "since": str(since)}
         try:
-            async with self._session.get(f"https://{endpoint}/v1/events", params=parameters) as response:
+            async with asyncio.timeout(self._lease_s):
+                response = await self._session.get(f"https://{endpoint}/v1/events", params=parameters)
+            async with response:
                 if response.status != 200:
                     await _body(response)
                 while True:
-                    async with asyncio.timeout(LEASE_TIMEOUT_S):
+                    async with asyncio.timeout(self._lease_s):
                         line = await response.content.readline()
                     if not line:
                         raise unreachable(endpoint, ConnectionResetError("the event stream ended"))
@@ -151,6 +164,18 @@ class AgentClient:
             self._session.post(url, params={"wait": str(TASK_WAIT_S)}, data=body) as response,
         ):
             return msgspec.json.decode(await _body(response), type=TaskReport)
+
+
+def probed_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Return a socket whose peer the kernel asks for a sign of life."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES_MAX)
+    return made
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

@@ -19,12 +19,28 @@ def silent(_doing: str) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Simulated:
+    """What a simulated host is made of: a recorded machine, None for the usual one.
+
+    Memory in bytes and the number of CPUs are the recorded machine's unless they are given.
+    """
+
+    machine: str | None = None
+    memory_bytes: int | None = None
+    cpus: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
-    """A host that an agent is deployed to; `ssh` is None where nobody logs in."""
+    """A host that an agent is deployed to; `ssh` is None where nobody logs in.
+
+    `simulated` is given when a simulated host is made; one that exists is known by its uuid.
+    """
 
     host_uuid: str
     address: str
     ssh: SshTarget | None = None
+    simulated: Simulated | None = None
 
 
 class Deployer(Protocol):

@@ -13,10 +13,10 @@ from mn.db.schema import new_uuid
 from mn.fleet.ca import CertificateAuthority, is_due
 from mn.fleet.client import AgentClient, Endpoint, Revive
 from mn.fleet.deploy import Deployer, Report, Target, silent
-from mn.fleet.link import HostLink, Observer
+from mn.fleet.link import HostLink, Observer, Pacing
+from mn.fleet.places import Places
 from mn.fleet.ssh import SshPool
 from mn.fleet.survey import HostSurvey
-from mn.fleet.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +36,13 @@ class Fleet:
     ) -> None:
         self.fleet_uuid = fleet_uuid
         self.ssh = ssh
-        self.os_updates = Turns()
+        self.os_updates = Places()
         """Updates of hosts' operating systems, of whatever cluster."""
         self._ca = ca
         self._client = client
         self._deployers = deployers
         self._links: dict[str, HostLink] = {}
+        self._pacing = Pacing()
         self._acknowledgements: set[asyncio.Task[None]] = set()
         self._observer: Observer | None = None
 
@@ -85,7 +86,8 @@ class Fleet:
         """Keep a link to a host from now on; a host that is tracked already keeps its link."""
         if target.host_uuid in self._links or self._observer is None:
             return
-        link = HostLink(self._client, endpoint, inventory_hash, self._observer, self._reviver(target))
+        revive = self._reviver(target)
+        link = HostLink(self._client, endpoint, inventory_hash, self._observer, revive, self._pacing)
         self._links[target.host_uuid] = link
         link.start()
 

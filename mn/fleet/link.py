@@ -1,12 +1,11 @@
-"""The link to one host: follows its event stream, says when it is lost and found, keeps its inventory
-true.
-"""
+"""The link to one host: follows its events, says when it is lost and found, keeps its inventory true."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import AsyncGenerator
 from typing import Protocol, cast
 
@@ -17,10 +16,27 @@ from agentkit.wire import Event, EventKind, Hello
 from kvmagent.protocol import DeviceEvent, Inventory, TakeInventory
 from mn.db.schema import new_uuid
 from mn.fleet.client import AgentClient, Endpoint, Revive
+from mn.fleet.protocol import check_protocol
 
 log = logging.getLogger(__name__)
 
 RECONNECT_FIRST_S, RECONNECT_MOST_S = 0.2, 5.0
+"""Pauses between two attempts at a host, each drawn from half to one and a half times of it."""
+HOPEFUL_DIALS, VAIN_DIALS, INVENTORIES = 128, 512, 64
+
+
+class Pacing:
+    """What the links of a fleet share, so that a node that starts with all its hosts makes no storm.
+
+    A TLS handshake takes a millisecond of this process: those that wait for their turn do not run out of
+    time. Hosts that did not answer the last time have turns of their own: what answers never waits for the
+    time-outs of what does not.
+    """
+
+    def __init__(self) -> None:
+        self.hopeful = asyncio.Semaphore(HOPEFUL_DIALS)
+        self.vain = asyncio.Semaphore(VAIN_DIALS)
+        self.inventory = asyncio.Semaphore(INVENTORIES)
 
 
 class Observer(Protocol):
@@ -52,8 +68,10 @@ class HostLink:
         inventory_hash: str,
         observer: Observer,
         revive: Revive,
+        pacing: Pacing,
     ) -> None:
         self._client = client
+        self._pacing = pacing
         self._endpoint = endpoint
         self._hash = inventory_hash
         self._observer = observer
@@ -89,7 +107,7 @@ class HostLink:
                 await self._lose(error)
             except Exception:
                 log.exception("link failed unexpectedly", extra={"host": self._endpoint.host_uuid})
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 no secret
             pause = min(pause * 2, RECONNECT_MOST_S)
 
     async def _listen(self) -> None:
@@ -98,18 +116,17 @@ class HostLink:
             self._client.events(self._endpoint, self._instance, self._since),
         )
         async with contextlib.aclosing(events):
-            first = True
+            async with self._pacing.vain if self._connected is False else self._pacing.hopeful:
+                first = await anext(events)
+            await self._meet(msgspec.convert(first.data, Hello))
+            self._instance, self._since = first.instance, first.seq
             async for event in events:
-                if first or event.kind is EventKind.RESET:
-                    await self._meet()
-                    first = False
                 if event.kind is EventKind.DEVICE:
                     await self._device(msgspec.convert(event.data, DeviceEvent))
                 self._instance, self._since = event.instance, event.seq
 
-    async def _meet(self) -> None:
+    async def _meet(self, hello: Hello) -> None:
         """Make sure of who answers and that the inventory is the known one."""
-        hello = await self._client.hello(self._endpoint)
         self._check(hello)
         if hello.inventory_hash != self._hash:
             await self._take_inventory()
@@ -126,12 +143,14 @@ class HostLink:
 
     async def _take_inventory(self) -> None:
         task_uuid = new_uuid()
-        reply = await self._client.call(self._endpoint, TakeInventory(), task_uuid, self._revive)
-        await self._observer.inventory(self._endpoint.host_uuid, reply.inventory)
+        async with self._pacing.inventory:
+            reply = await self._client.call(self._endpoint, TakeInventory(), task_uuid, self._revive)
+            await self._observer.inventory(self._endpoint.host_uuid, reply.inventory)
         self._hash = reply.inventory.hash
         await self._client.acknowledge(self._endpoint, task_uuid)
 
     def _check(self, hello: Hello) -> None:
+        check_protocol(hello, str(self._endpoint))
         if hello.host_uuid != self._endpoint.host_uuid:
             raise HardpointError(
                 "HOST.1003",

@@ -60,12 +60,14 @@ class LocalDeployer:
         """Start the agent unless it runs, return where it listens."""
         home = self._home(target)
         await asyncio.to_thread(_forget_other_address, home, target.address)
-        running = await asyncio.to_thread(_running, home)
+        running = await asyncio.to_thread(running_port, home)
         if running is None:
             await asyncio.to_thread(self._prepare, home, target)
-            process = await asyncio.to_thread(_spawn, home)
+            process = await asyncio.to_thread(
+                spawn, home, "kvmagent", "serve", "--config", str(home / "agent.toml")
+            )
             try:
-                running = await _until_running(home, process)
+                running = await until_running(home, process)
             except asyncio.CancelledError:  # or it would come up in a folder that the undo has removed
                 process.kill()
                 raise
@@ -157,7 +159,7 @@ def _lock_holder(home: Path) -> int | None:
     return None
 
 
-def _running(home: Path) -> int | None:
+def running_port(home: Path) -> int | None:
     """Return the port of the agent that runs in a folder, None when none does or it is not ready."""
     pid = _lock_holder(home)
     if pid is None:
@@ -180,18 +182,20 @@ def _forget_other_address(home: Path, address: str) -> None:
         (home / "agent.pem").unlink(missing_ok=True)
 
 
-def _spawn(home: Path) -> subprocess.Popen[bytes]:
-    argv = [sys.executable, "-m", "kvmagent", "serve", "--config", str(home / "agent.toml")]
+def spawn(home: Path, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a daemon of this installation whose log is in `home`; it outlives this process."""
+    argv = [sys.executable, "-m", module, *arguments]
     with (home / "agent.log").open("ab") as log:
         return subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
         )
 
 
-async def _until_running(home: Path, process: subprocess.Popen[bytes]) -> int:
+async def until_running(home: Path, process: subprocess.Popen[bytes]) -> int:
+    """Return the port of a daemon that was just started. Raises HardpointError with what it said last."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
-        port = await asyncio.to_thread(_running, home)
+        port = await asyncio.to_thread(running_port, home)
         if port is not None:
             return port
         if process.poll() is not None and _lock_holder(home) is None:

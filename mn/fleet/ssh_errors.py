@@ -187,6 +187,17 @@ def script_timed_out(where: str, time_s: float, *, confirmed: bool) -> Hardpoint
     )
 
 
+def output_not_kept(where: str, stream: str, reason: str) -> HardpointError:
+    """Return the error for a script that ended, but whose long output found no room here."""
+    return HardpointError(
+        "SYS.1006",
+        "operation failed",
+        f"{where}: the script ended and its {stream} could not be kept whole: {reason}",
+        remedy="Make room in the state folder of the management node or raise the limit, and let the script "
+        "print less or run it again.",
+    )
+
+
 def internal(where: str, error: Exception) -> HardpointError:
     """Return the SYS.1000 for a fault of the management node itself."""
     return HardpointError(

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -230,6 +231,24 @@ class Get(SyncOperation):
     """GET with parameters in the query string."""
 
     kind = Kind.GET
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that is the answer, and the name that a browser saves it under."""
+
+    path: Path
+    name: str
+
+
+class Download(Operation):
+    """GET that is answered with the bytes of a file."""
+
+    kind = Kind.GET
+
+    async def file(self, call: Call) -> File:
+        """Return what is sent."""
+        raise NotImplementedError(type(self).__name__)
 
 
 class Query(Operation):

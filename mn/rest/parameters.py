@@ -148,6 +148,10 @@ def describe(kind: Any) -> str:
     )
 
 
+_C1_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+
+
 def _shown(value: object) -> str:
-    text = msgspec.json.encode(value).decode()
+    """Return a value as JSON that is fit for a terminal: without a control character."""
+    text = msgspec.json.encode(value).decode().translate(_C1_CONTROLS)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -12,9 +12,17 @@ from msgspec import Meta
 from mn.db.schema import DESCRIPTION_LENGTH, NAME_LENGTH
 from mn.db.vault import Vault
 
+# Controls of ASCII and Latin-1. What follows "$" is for Python, where it also matches before a last newline.
+NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)"
+
 Name = Annotated[
     str,
-    Meta(min_length=1, max_length=NAME_LENGTH, description=f"a text of 1 to {NAME_LENGTH} characters"),
+    Meta(
+        min_length=1,
+        max_length=NAME_LENGTH,
+        pattern=NO_CONTROLS,
+        description=f"a text of 1 to {NAME_LENGTH} characters, none of them a control character",
+    ),
 ]
 Description = Annotated[
     str, Meta(max_length=DESCRIPTION_LENGTH, description=f"a text of up to {DESCRIPTION_LENGTH} characters")

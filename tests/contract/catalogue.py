@@ -32,10 +32,10 @@ SERVED = {
     "QueryZone",
     "ReconnectHost",
     "UpdateCluster",
-    "UpdateHost",
-    "UpdateKVMHost",
     "UpdateClusterOS",
     "UpdateHostIommuState",
+    "UpdateHost",
+    "UpdateKVMHost",
     "UpdateZone",
 }
 """Documented operations that this version serves. One that is added is added here too."""
@@ -50,6 +50,7 @@ BESIDE_THE_MANUAL = {
     "DeleteTag",
     "GetApiDescription",
     "GetCurrentTime",
+    "GetKvmShellOutput",
     "GetVersion",
     "IsReadyToGo",
     "LogInByAccount",

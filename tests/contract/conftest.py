@@ -118,6 +118,8 @@ _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
     "UpdateCluster": lambda w: {"uuid": w.new_cluster(), "name": w.name("cluster"), "description": "new"},
     "ChangeZoneState": lambda w: {"uuid": w.new_zone(), "stateEvent": "disable"},
     "ChangeClusterState": lambda w: {"uuid": w.new_cluster(), "stateEvent": "disable"},
+    "UpdateClusterOS": lambda w: {"uuid": w.new_cluster(), "excludePackages": ["kernel", "systemd*"]},
+    "UpdateHostIommuState": lambda w: {"uuid": w.host["uuid"], "state": "Enabled"},
     "UpdateHost": lambda w: {
         "uuid": w.spare_host("update"),
         "name": w.name("host"),
@@ -136,8 +138,6 @@ _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
     "ChangeHostState": lambda w: {"uuid": w.spare_host("state"), "stateEvent": "disable"},
     "ReconnectHost": lambda w: {"uuid": w.spare_host("reconnect")},
     "DeleteHost": lambda w: {"uuid": new_uuid(), "deleteMode": "Permissive"},
-    "UpdateClusterOS": lambda w: {"uuid": w.new_cluster(), "excludePackages": ["kernel", "systemd*"]},
-    "UpdateHostIommuState": lambda w: {"uuid": w.host["uuid"], "state": "Enabled"},
     "DeleteZone": lambda w: {"uuid": w.new_zone(), "deleteMode": "Permissive"},
     "DeleteCluster": lambda w: {"uuid": w.new_cluster(), "deleteMode": "Permissive"},
 }

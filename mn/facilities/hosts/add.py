@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Protocol
 
-from sqlalchemy import Connection, Row, delete
+from sqlalchemy import Connection, delete
 
-from agentkit.errors import Blame, HardpointError
+from agentkit.errors import HardpointError
 from kvmagent.protocol import ConnectReply, Release
 from mn.db.global_settings import CPU_RATIO, GlobalSettings
-from mn.facilities.clusters import CLUSTER
-from mn.facilities.common import add, find, inventory
+from mn.facilities.common import add, inventory
 from mn.facilities.hosts.addresses import check_free, claim, resolve_address
 from mn.facilities.hosts.connecting import (
     deploy_agent,
@@ -21,6 +20,7 @@ from mn.facilities.hosts.connecting import (
     take_host,
     undeploy_agent,
 )
+from mn.facilities.hosts.hypervisors import fitting_cluster
 from mn.facilities.hosts.rules import (
     Surroundings,
     check_address,
@@ -140,7 +140,7 @@ def check_addition(
 
     Raises HardpointError for a cluster that does not fit or an address in use.
     """
-    _fitting_cluster(connection, wanted)
+    fitting_cluster(connection, wanted.cluster_uuid, "KVM")
     check_free(connection, [wanted.management_ip.text, *addresses], uuid)
     return look_around(connection, wanted.cluster_uuid, uuid, fleet_uuid, settings)
 
@@ -154,7 +154,7 @@ def insert_host(
     host_key: str | None,
 ) -> None:
     """Insert the row, Connecting; raises HardpointError as `check_addition` does."""
-    cluster = _fitting_cluster(connection, wanted)
+    cluster = fitting_cluster(connection, wanted.cluster_uuid, "KVM")
     check_free(connection, [wanted.management_ip.text, *addresses], uuid)
     values = {
         "uuid": uuid,
@@ -175,7 +175,13 @@ def insert_host(
     claim(connection, addresses, uuid)
 
 
-def remove_host(connection: Connection, uuid: str, wanted: AddKVMHost, *_: object) -> None:
+class Addressed(Protocol):
+    """The parameters of an addition."""
+
+    management_ip: HostAddress
+
+
+def remove_host(connection: Connection, uuid: str, wanted: Addressed, *_: object) -> None:
     """Remove the row that this job inserted, with its tags."""
     mine = (host_table.c.uuid == uuid) & (host_table.c.management_ip == wanted.management_ip.text)
     if connection.execute(delete(host_table).where(mine)).rowcount:
@@ -190,17 +196,3 @@ async def release_host(services: Services, endpoint: Endpoint, task_uuid: str) -
     except HardpointError as error:
         if error.code != "HOST.1003":
             raise
-
-
-def _fitting_cluster(connection: Connection, wanted: AddKVMHost) -> Row[Any]:
-    cluster = find(connection, CLUSTER, wanted.cluster_uuid)
-    if cluster.hypervisor_type != "KVM":
-        raise HardpointError(
-            "SYS.1006",
-            "Operation failed",
-            f"hypervisor mismatch: cluster {cluster.name} ({cluster.uuid}) is for {cluster.hypervisor_type}, "
-            "a KVM host cannot be added to it",
-            remedy="choose a cluster whose hypervisorType is KVM",
-            blame=Blame.CALLER,
-        )
-    return cluster

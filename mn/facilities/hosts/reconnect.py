@@ -78,6 +78,7 @@ class ReconnectHost(Action, path="/hosts/{uuid}/actions", reply=HOST, timeout_s=
             if turn.error is not None:
                 raise HardpointError.from_body(turn.error)
             return await inventory(services, HOST, self.uuid)
+        await job.step(services.fleet.untrack, self.uuid)
         try:
             await self._connect(job, turn)
         except HardpointError as error:

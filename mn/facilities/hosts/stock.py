@@ -13,7 +13,8 @@ from kvmagent.protocol import DeviceAction, DeviceEvent, Inventory
 from mn.db.engine import Database
 from mn.db.global_settings import CPU_RATIO, GlobalSettings
 from mn.facilities.block_devices import sync_block
-from mn.facilities.hosts.tables import change_host, save_endpoint, save_facts, set_status
+from mn.facilities.hosts.statuses import StatusBook
+from mn.facilities.hosts.tables import change_host, save_endpoint, save_facts
 from mn.facilities.pci import sync_pci
 from mn.facilities.usb import sync_usb
 from mn.fleet.client import Endpoint
@@ -51,15 +52,16 @@ class StockObserver:
 
     def __post_init__(self) -> None:
         self._inventories: dict[str, Inventory] = {}
+        self._statuses = StatusBook(self.db)
 
     async def connected(self, host_uuid: str) -> None:
         """The host answers and its inventory is known."""
-        await self.db.write(set_status, host_uuid, "Connected")
+        await self._statuses.set(host_uuid, "Connected")
         self.watcher.found(host_uuid)
 
     async def lost(self, host_uuid: str, reason: HardpointError) -> None:
         """The host does not answer."""
-        await self.db.write(set_status, host_uuid, "Disconnected")
+        await self._statuses.set(host_uuid, "Disconnected")
         self.watcher.lost(host_uuid)
 
     async def moved(self, host_uuid: str, endpoint: Endpoint) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any
 
@@ -93,6 +94,8 @@ HOST = Resource(
 ZONE.relations["host"] = Relation(lambda: HOST, "uuid", "zoneUuid")
 CLUSTER.relations["host"] = Relation(lambda: HOST, "uuid", "clusterUuid")
 
+_UUIDS_MAX = 500
+"""Names in one statement: databases have a limit of a few thousand parameters."""
 SEALED_FOR = "password of a host"
 
 
@@ -112,13 +115,23 @@ def change_host(connection: Connection, uuid: str, **values: Any) -> None:
     connection.execute(update(host_table).where(where).values(**values, last_op_date=now_s()))
 
 
-def set_status(connection: Connection, uuid: str, status: str) -> None:
-    """Write the status that a host's link sees; a host that a job is connecting keeps its own."""
-    where = (host_table.c.uuid == uuid) & host_table.c.status.not_in((status, "Connecting"))
-    values: dict[str, Any] = {"status": status, "last_op_date": now_s()}
-    if status == "Connected":
-        values["reconnect_attempts"] = 0
-    connection.execute(update(host_table).where(where).values(**values))
+def set_statuses(connection: Connection, statuses: Mapping[str, str]) -> None:
+    """Write statuses by host uuid, where they are other ones; found hosts begin anew to count reconnects."""
+    for status in sorted(set(statuses.values())):
+        uuids = [uuid for uuid, wanted in statuses.items() if wanted == status]
+        for begin in range(0, len(uuids), _UUIDS_MAX):
+            some = uuids[begin : begin + _UUIDS_MAX]
+            where = host_table.c.uuid.in_(some) & (host_table.c.status != status)
+            values: dict[str, Any] = {"status": status, "last_op_date": now_s()}
+            if status == "Connected":
+                values["reconnect_attempts"] = 0
+            connection.execute(update(host_table).where(where).values(**values))
+
+
+def expect_hosts(connection: Connection) -> None:
+    """Note that a node which has just started does not know yet whether its connected hosts still are."""
+    where = (host_table.c.status == "Connected") & host_table.c.agent_port.is_not(None)
+    connection.execute(update(host_table).where(where).values(status="Connecting"))
 
 
 def save_endpoint(connection: Connection, uuid: str, endpoint: Endpoint) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
+from agentkit.errors import Blame, HardpointError
 from mn.db.vault import Vault
 from mn.facilities.common import find
 from mn.facilities.hosts.tables import HOST, SEALED_FOR, host_table
@@ -25,8 +26,24 @@ def target_of(row: Row[Any], vault: Vault) -> Target:
 
 
 def load_logins(connection: Connection, vault: Vault, uuids: list[str]) -> dict[str, SshTarget]:
-    """Return how to log in, by host uuid. Raises HardpointError (SYS.1003) when one does not exist."""
-    return {uuid: login_of(find(connection, HOST, uuid), vault) for uuid in uuids}
+    """Return how to log in, by host uuid.
+
+    Raises HardpointError: SYS.1003 when one does not exist, SYS.1006 for a simulated host.
+    """
+    return {uuid: login_of(_real(find(connection, HOST, uuid)), vault) for uuid in uuids}
+
+
+def _real(row: Row[Any]) -> Row[Any]:
+    """Return the row of a host that one can log in to: at a simulated one's address answers this machine."""
+    if row.hypervisor_type == "KVM":
+        return row
+    raise HardpointError(
+        "SYS.1006",
+        "Operation failed",
+        f"host {row.name} ({row.uuid}) is of hypervisorType {row.hypervisor_type}: nobody can log in to it",
+        remedy="name hosts whose hypervisorType is KVM",
+        blame=Blame.CALLER,
+    )
 
 
 def load_target(connection: Connection, vault: Vault, uuid: str) -> Target | None:

@@ -37,7 +37,7 @@ def test_a_setting_holds_at_once_and_after_a_restart_until_it_is_given_back(node
 
 def test_every_setting_says_its_unit_and_range(node: Node) -> None:
     settings = node.rest().logged_in().query(ALL)
-    assert {s["category"] for s in settings} == {"identity", "rest", "host", "kvm", "cluster"}
+    assert {s["category"] for s in settings} == {"identity", "rest", "host", "cluster", "kvm"}
     for setting in settings:
         if setting["defaultValue"] in ("true", "false"):
             assert setting["description"].endswith("; true or false"), setting
