@@ -134,6 +134,7 @@ PLAYS = {
         (
             "have_link_renewed",
             "begin_reconnect",
+            "untrack",
             "survey_known_host",
             "redeploy_agent",
             "connect_host",
