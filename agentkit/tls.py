@@ -29,20 +29,22 @@ def server_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
 class ServerCredentials:
     """A server's certificate, key and CA; another certificate can be installed while the server runs.
 
-    An installed certificate stands in the certificate's file together with its key, so that no crash can part
-    the two; a key in that file wins over the key's own.
+    An installed certificate stands in one file together with its key, so that no crash can part the two. That
+    file is `installed`, by default the certificate's; once it holds a key it wins over the given pair.
     """
 
-    def __init__(self, certificate: Path, key: Path, ca: Path) -> None:
+    def __init__(self, certificate: Path, key: Path, ca: Path, installed: Path | None = None) -> None:
         self._certificate = certificate
         self._key = key
         self._ca = ca
+        self._installed = installed or certificate
         self._context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
         """Return the server's context, made at the first call; raises as `server_context` does."""
         if self._context is None:
-            self._context = server_context(self._certificate, self._key_file(), self._ca)
+            certificate, key = self._pair()
+            self._context = server_context(certificate, key, self._ca)
         return self._context
 
     def install(self, certificate: str, key: str) -> None:
@@ -50,23 +52,24 @@ class ServerCredentials:
 
         Raises HardpointError when the two do not belong together; then nothing has changed.
         """
-        candidate = self._certificate.with_name(self._certificate.name + ".candidate")
+        candidate = self._installed.with_name(self._installed.name + ".candidate")
         write_durably(candidate, f"{certificate}\n{key}\n".encode())
         try:
             server_context(candidate, candidate, self._ca)
         except HardpointError:
             candidate.unlink()
             raise
-        candidate.replace(self._certificate)
-        sync_directory(self._certificate.parent)
-        self.context().load_cert_chain(self._certificate, password=_no_password)
+        candidate.replace(self._installed)
+        sync_directory(self._installed.parent)
+        self.context().load_cert_chain(self._installed, password=_no_password)
 
-    def _key_file(self) -> Path:
+    def _pair(self) -> tuple[Path, Path]:
+        """Return the files of the certificate and its key."""
         try:
-            combined = b"PRIVATE KEY" in self._certificate.read_bytes()
+            combined = b"PRIVATE KEY" in self._installed.read_bytes()
         except OSError:
             combined = False
-        return self._certificate if combined else self._key
+        return (self._installed, self._installed) if combined else (self._certificate, self._key)
 
 
 def client_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:

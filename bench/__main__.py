@@ -14,6 +14,7 @@ MEASUREMENTS = {
     "agent": "memory and start time of the KVM agent, beside an empty aiohttp server",
     "fleet": "10,000 simulated hosts: start to all connected, idle cost, beside bare asyncio readers",
     "inventory": "kvmagent inventory, beside lspci and lsusb",
+    "shell": "a script on 100 hosts over SSH, beside clush and ansible",
 }
 
 

@@ -10,19 +10,24 @@ from agentkit.tasks import Handler
 from agentkit.tls import ServerCredentials
 from agentkit.wire import Command
 from kvmagent.host_iommu.keeper import IommuKeeper
+from kvmagent.os_update.follower import OsUpdates
 from kvmagent.owner import Owner, Ownership
 from kvmagent.protocol import (
     Connect,
     ConnectReply,
     GetIommu,
+    GetOsUpdate,
     InstallCertificate,
     InstallCertificateReply,
     IommuReport,
+    OsUpdateProgress,
+    OsUpdateReply,
     Release,
     ReleaseReply,
     SetIommu,
     TakeInventory,
     TakeInventoryReply,
+    UpdateOs,
 )
 from kvmagent.stock import Stock
 
@@ -35,6 +40,7 @@ class Context:
     stock: Stock
     credentials: ServerCredentials
     iommu: IommuKeeper
+    os_updates: OsUpdates
     owning: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the owner is looked at and changed, so that two fleets cannot both find the host free."""
 
@@ -77,6 +83,16 @@ async def set_iommu(context: Context, command: SetIommu) -> IommuReport:
     return await context.iommu.set(enabled=command.enabled)
 
 
+async def update_os(context: Context, command: UpdateOs) -> OsUpdateReply:
+    """Bring the host's packages up to date."""
+    return await context.os_updates.run(command)
+
+
+async def get_os_update(context: Context, command: GetOsUpdate) -> OsUpdateProgress:
+    """Say how far an update is."""
+    return await context.os_updates.progress(command.update_uuid)
+
+
 HANDLERS: dict[type[Command[Any]], Handler[Context]] = {
     Connect: connect,
     Release: release,
@@ -84,6 +100,8 @@ HANDLERS: dict[type[Command[Any]], Handler[Context]] = {
     InstallCertificate: install_certificate,
     GetIommu: get_iommu,
     SetIommu: set_iommu,
+    UpdateOs: update_os,
+    GetOsUpdate: get_os_update,
 }
 RERUNNABLE: frozenset[type[Command[Any]]] = frozenset(HANDLERS)
 """Commands that do no harm when a restart interrupted them and they are run again."""

@@ -112,7 +112,9 @@ class NetworkInterface(Wire):
 class HostFacts(Wire):
     """What the machine is.
 
-    Sizes in bytes; `virtualisation` is `vmx`, `svm` or None; `kvm` says /dev/kvm is there.
+    Sizes in bytes; `virtualisation` is `vmx`, `svm` or None; `kvm` says /dev/kvm is there; `ept` whether the
+    loaded KVM module uses nested page tables, None when none is loaded; `libvirt_version` is that of the
+    library, `iscsi_initiator` the IQN that the host logs in to portals with.
     """
 
     hostname: str
@@ -136,6 +138,10 @@ class HostFacts(Wire):
     system_vendor: str | None
     system_product: str | None
     system_serial: str | None
+    distribution_codename: str | None = None
+    ept: bool | None = None
+    libvirt_version: str | None = None
+    iscsi_initiator: str | None = None
 
 
 class Inventory(Wire):
@@ -250,3 +256,45 @@ class SetIommu(Command[IommuReport], tag="setIommu"):
     """
 
     enabled: bool
+
+
+class PackageChange(Wire):
+    """A package that an update changed: its versions before and after, None where it was not installed."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+
+class OsUpdateReply(Wire):
+    """What an update did. `manager` is apt, dnf or yum; `reboot_reason` says why a reboot is needed."""
+
+    manager: str
+    packages: list[PackageChange]
+    reboot_needed: bool
+    reboot_reason: str | None
+
+
+class UpdateOs(Command[OsUpdateReply], tag="updateOs"):
+    """Bring all packages but the excluded ones (shell patterns) to the newest versions; no reboot.
+
+    The work is done by a process of its own that goes on while the agent restarts. `update_uuid` names it:
+    the same again follows the same update. Fails (SYS.1006) with what the package manager says, or (SYS.1014)
+    where there is none that is known.
+    """
+
+    update_uuid: str
+    exclude_packages: list[str]
+
+
+class OsUpdateProgress(Wire):
+    """How far an update is: `phase` is mend, refresh, update, check or, before and after it, empty."""
+
+    phase: str
+    percent: int
+
+
+class GetOsUpdate(Command[OsUpdateProgress], tag="getOsUpdate"):
+    """Say how far an update is; one that is not known is at 0 percent."""
+
+    update_uuid: str

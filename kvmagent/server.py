@@ -20,6 +20,7 @@ from kvmagent.handlers import HANDLERS, RERUNNABLE, Context
 from kvmagent.host_iommu.keeper import IommuKeeper
 from kvmagent.inventory import diff, take_inventory
 from kvmagent.machine.network import NETLINK_ARGV, NETLINK_TIMEOUT_S, Netlink, parse_netlink
+from kvmagent.os_update.follower import OsUpdates
 from kvmagent.owner import Ownership
 from kvmagent.settings import Settings, load
 from kvmagent.stock import Stocktaker
@@ -70,7 +71,12 @@ def build(settings: Settings) -> Daemon[Context]:
     )
     ownership = Ownership(state_dir)
 
-    credentials = ServerCredentials(Path(settings.certificate), Path(settings.key), Path(settings.ca))
+    credentials = ServerCredentials(
+        Path(settings.certificate),
+        Path(settings.key),
+        Path(settings.ca),
+        Path(settings.installed_certificate) if settings.installed_certificate else None,
+    )
     config = DaemonConfig(
         settings.listen_address,
         settings.port,
@@ -78,16 +84,19 @@ def build(settings: Settings) -> Daemon[Context]:
         credentials,
     )
     identity = Identity(AGENT, agent_version(), lambda: ownership.host_uuid, stock.hash)
-    context = Context(ownership, stock, credentials, IommuKeeper(root, state_dir, runner))
+    iommu, os_updates = IommuKeeper(root, state_dir, runner), OsUpdates(root, state_dir, runner)
+    context = Context(ownership, stock, credentials, iommu, os_updates)
     return Daemon(config, identity, hub, context, HANDLERS, rerunnable=RERUNNABLE, background=[stock.run])
 
 
 def agent_version() -> str:
-    """Return the version that is installed."""
-    try:
-        return metadata.version("hardpoint")
-    except metadata.PackageNotFoundError:
-        return "unknown"
+    """Return the version of what a management node deployed, else of the whole project."""
+    for name in ("hardpoint-kvmagent", "hardpoint"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "unknown"
 
 
 def _watch() -> DeviceWatch | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import msgspec
 
 from agentkit.errors import HardpointError
 from kvmagent.protocol import AGENT_PORT
+
+CREDENTIALS = "${CREDENTIALS_DIRECTORY}"
 
 
 class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -19,7 +22,10 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     state_dir: str = "/var/lib/hardpoint/kvmagent"
     certificate: str
     key: str
+    """The key's file; `${CREDENTIALS_DIRECTORY}` is where systemd's LoadCredential= puts it."""
     ca: str
+    installed_certificate: str | None = None
+    """Where a renewed certificate is kept with its key; it wins when it is there. None: in `certificate`."""
     root: str = "/"
     """Where the machine's file tree begins; a recorded machine's in tests and simulated hosts."""
     management_address: str | None = None
@@ -33,6 +39,7 @@ def load(path: Path) -> Settings:
     try:
         settings = msgspec.convert(tomllib.loads(path.read_text()), Settings)
         _check(settings)
+        settings.key = _credential(settings.key)
     except OSError as error:
         raise _unusable(f"the configuration {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
@@ -49,6 +56,16 @@ def _check(settings: Settings) -> None:
         raise msgspec.ValidationError(
             f"log_level is {settings.log_level!r}, not DEBUG, INFO, WARNING or ERROR"
         )
+
+
+def _credential(path: str) -> str:
+    """Return a path with the folder of systemd's credentials filled in."""
+    if CREDENTIALS not in path:
+        return path
+    folder = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        raise msgspec.ValidationError(f"key is {path}, but systemd gave no credentials (LoadCredential=)")
+    return path.replace(CREDENTIALS, folder)
 
 
 def _unusable(details: str) -> HardpointError:

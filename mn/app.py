@@ -25,17 +25,24 @@ from mn.db.open import open_database
 from mn.db.schema import metadata, new_uuid
 from mn.db.vault import Vault
 from mn.facilities.accounts.tables import DEFAULT_PASSWORD_NOTICE, ensure_admin
+from mn.facilities.hosts.reconnector import Reconnector
+from mn.facilities.hosts.shell_output import remove_outputs
 from mn.facilities.hosts.stock import StockObserver
 from mn.facilities.hosts.tables import expect_hosts, host_table, load_deployed
 from mn.facilities.hosts.targets import target_of
 from mn.facilities.management import HEARTBEAT_S, beat
+from mn.fleet.ansible import Agents, AnsibleDeployer
+from mn.fleet.ansible_run import Runs
 from mn.fleet.ca import CertificateAuthority
 from mn.fleet.client import AgentClient, Endpoint
 from mn.fleet.deploy import Deployer
 from mn.fleet.fleet import Fleet
 from mn.fleet.local import LocalDeployer
+from mn.fleet.outputs import OutputLimits, OutputStore
+from mn.fleet.shares import Shares
 from mn.fleet.simulators import SimulatorDeployer
 from mn.fleet.ssh import SshPool
+from mn.fleet.wheelhouse import Sources, Wheelhouse
 from mn.jobs.engine import Engine, JobRequest
 from mn.jobs.job import Boundary
 from mn.jobs.tables import JobState
@@ -53,7 +60,11 @@ DATABASE = "hardpoint.db"
 KEY_FILE = "secret.key"
 CA_DIR = "ca"
 AGENTS_DIR = "agents"
+ANSIBLE_DIR = "ansible"
+WHEELS_DIR = "wheels"
+WHEELHOUSE_DIR = "wheelhouse"
 SIMULATOR_DIR = "simulator"
+OUTPUTS_DIR = "shell-outputs"
 CHORES_EVERY_S = 3600
 
 fleet_table = Table("fleet", metadata, Column("uuid", String(32), primary_key=True))
@@ -69,6 +80,7 @@ class Node:
     runner: web.AppRunner
     url: str
     hooks: WebHooks
+    reconnector: Reconnector
     chores: list[asyncio.Task[None]]
 
 
@@ -98,8 +110,20 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
     sessions = Sessions(db, global_settings)
     fleet, ca, context = await _fleet(settings, db)
     codec = RequestCodec(vault)
-    services = Services(settings, db, vault, global_settings, sessions, fleet, codec, secrets.token_hex(16))
-    fleet.observe(StockObserver(db, global_settings))
+    services = Services(
+        settings,
+        db,
+        vault,
+        global_settings,
+        sessions,
+        fleet,
+        codec,
+        secrets.token_hex(16),
+        Shares(settings.shell_hosts_at_once_in_all, settings.shell_hosts_at_once),
+        _outputs(settings),
+    )
+    reconnector = Reconnector(services)
+    fleet.observe(StockObserver(db, global_settings, reconnector))
     engine = Engine(
         db, services, resolver(codec), boundary=boundary, keep_s=lambda: global_settings[JOB_KEPT]
     )
@@ -117,9 +141,12 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
         await _track_hosts(services)
         await hooks.start()
         resumed = await engine.start()
+        await reconnector.start()
+        await remove_outputs(services)
         url = await _listen(runner, bound, tls)
     except BaseException:
         await runner.cleanup()
+        await reconnector.stop()
         await engine.stop()
         await hooks.stop()
         await fleet.stop()
@@ -129,7 +156,7 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
         asyncio.create_task(_chores(services, ca, context, server)),
         asyncio.create_task(_heartbeat(services)),
     ]
-    return Node(services, engine, runner, url, hooks, chores)
+    return Node(services, engine, runner, url, hooks, reconnector, chores)
 
 
 async def stop(node: Node) -> None:
@@ -137,10 +164,22 @@ async def stop(node: Node) -> None:
     for chore in node.chores:
         chore.cancel()
     await node.runner.cleanup()
+    await node.reconnector.stop()
     await node.engine.stop()
     await node.hooks.stop()
     await node.services.fleet.stop()
+    await asyncio.to_thread(node.services.outputs.close)
     await asyncio.to_thread(node.services.db.close)
+
+
+def _outputs(settings: Settings) -> OutputStore:
+    limits = OutputLimits(
+        settings.shell_file_bytes,
+        settings.shell_files_bytes,
+        settings.shell_files_jobs,
+        settings.shell_files_free_bytes,
+    )
+    return OutputStore(settings.state_dir / OUTPUTS_DIR, limits)
 
 
 def _runner(server: RestServer, settings: Settings) -> web.AppRunner:
@@ -199,7 +238,23 @@ async def _fleet(settings: Settings, db: Database) -> tuple[Fleet, CertificateAu
             directory, ca, root=settings.local_agent_root, rescan_s=settings.local_agent_rescan_s
         )
         deployers.append(local)
-    return Fleet(await db.write(ensure_fleet), client, ca, deployers, SshPool()), ca, context
+    fleet_uuid, ssh = await db.write(ensure_fleet), SshPool()
+    deployers.append(await _real_hosts(settings, fleet_uuid, client, ca, ssh))
+    return Fleet(fleet_uuid, client, ca, deployers, ssh), ca, context
+
+
+async def _real_hosts(
+    settings: Settings, fleet_uuid: str, client: AgentClient, ca: CertificateAuthority, ssh: SshPool
+) -> AnsibleDeployer:
+    """Return the deployer of all hosts that no other one serves."""
+    runs = Runs(
+        settings.state_dir / ANSIBLE_DIR, at_once=settings.deploys_at_once, limit_s=settings.deploy_timeout_s
+    )
+    await asyncio.to_thread(runs.clean)
+    sources = Sources(settings.wheels_dir or settings.state_dir / WHEELS_DIR, settings.wheels_index)
+    wheelhouse = Wheelhouse(settings.state_dir / WHEELHOUSE_DIR, sources)
+    agents = Agents(settings.agent_port, settings.agent_listen_address)
+    return AnsibleDeployer(fleet_uuid, client, ca, ssh, runs, wheelhouse, agents)
 
 
 def ensure_fleet(connection: Connection) -> str:
@@ -290,6 +345,7 @@ async def _chores(
         try:
             await services.sessions.purge()
             await server.audit.purge()
+            await remove_outputs(services)
             pair = await asyncio.to_thread(ca.client)
             context.load_cert_chain(pair.certificate, pair.key)
             await services.fleet.renew_certificates()

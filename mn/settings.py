@@ -12,6 +12,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from kvmagent.protocol import AGENT_PORT
+
 
 class Settings(BaseSettings):
     """All settings with their units and defaults; the state folder's `mn.toml` and the environment
@@ -38,6 +40,18 @@ class Settings(BaseSettings):
         Path("/"), description="the file tree that local agents read: / or a recorded machine"
     )
     local_agent_rescan_s: float = Field(30.0, gt=0, description="seconds between rescans of a local agent")
+    agent_port: int = Field(AGENT_PORT, ge=1, le=65535, description="port of the agents on real hosts")
+    agent_listen_address: str = Field("0.0.0.0", description="address of a host that its agent listens on")  # noqa: S104
+    wheels_dir: Path | None = Field(
+        None,
+        description="folder of wheels for hosts whose Python or architecture is another one than this"
+        " machine's; `wheels` in the state folder by default",
+    )
+    wheels_index: str = Field(
+        "", description="URL of a package index for such hosts; empty: nothing is ever fetched"
+    )
+    deploy_timeout_s: float = Field(1800.0, gt=0, description="seconds that deploying an agent may take")
+    deploys_at_once: int = Field(8, ge=1, description="hosts that an agent is deployed to at once")
     lease_tick_s: float = Field(
         2.0,
         ge=0.05,
@@ -46,13 +60,40 @@ class Settings(BaseSettings):
         " 4 s more is lost. A host without power or network is lost after 8 s whatever this says",
     )
     ssh_check_timeout_s: float = Field(10.0, gt=0, description="seconds to wait for a host's SSH server")
+    reconnect_after_s: float = Field(
+        10.0,
+        gt=0,
+        description="seconds that a lost host has to come back by itself before it is reconnected; each"
+        " further attempt waits about twice as long",
+    )
+    reconnect_after_max_s: float = Field(
+        300.0, gt=0, description="the longest wait between two attempts to reconnect a lost host"
+    )
     shell_timeout_s: float = Field(
         300.0, gt=0, description="seconds a script of KvmRunShell may take on a host"
     )
     shell_output_bytes: int = Field(
-        1024 * 1024, ge=1024, description="bytes kept of each output stream of a script"
+        1024 * 1024, ge=1024, description="bytes of each output stream of a script that the reply holds"
     )
-    shell_hosts_at_once: int = Field(50, ge=1, description="hosts that run a script of KvmRunShell at once")
+    shell_reply_bytes: int = Field(
+        16 * 1024 * 1024,
+        ge=1024,
+        description="the same for all hosts of a call together, which share it; at least 1024 a stream",
+    )
+    shell_hosts_at_once: int = Field(50, ge=1, description="hosts that run the script of a call at once")
+    shell_hosts_at_once_in_all: int = Field(
+        200, ge=1, description="the same for all calls together, which take turns"
+    )
+    shell_file_bytes: int = Field(
+        1024**3, ge=1, description="bytes kept in a file of an output stream that the reply does not hold"
+    )
+    shell_files_bytes: int = Field(
+        10 * 1024**3, ge=1, description="bytes of all such files; the oldest make room"
+    )
+    shell_files_jobs: int = Field(1000, ge=1, description="calls whose files are kept; the oldest make room")
+    shell_files_free_bytes: int = Field(
+        256 * 1024**2, ge=0, description="bytes that such files leave free in the file system"
+    )
     body_max_bytes: int = Field(16 * 1024 * 1024, ge=1024, description="bytes that a request's body may have")
     body_timeout_s: float = Field(60.0, gt=0, description="seconds in which a request's body must arrive")
     idle_timeout_s: float = Field(

@@ -24,6 +24,7 @@ from agentkit.tls import ServerCredentials
 from agentkit.wire import LEASE_TICK_S
 from kvmagent.handlers import HANDLERS, RERUNNABLE, Context
 from kvmagent.host_iommu.keeper import IommuKeeper
+from kvmagent.os_update.follower import OsUpdates
 from kvmagent.owner import Ownership
 from kvmagent.protocol import Inventory
 from kvmagent.server import AGENT, agent_version
@@ -204,9 +205,10 @@ class SimulatedHost:
         return _Life(agent, gate)
 
     def _context(self, ownership: Ownership, credentials: ServerCredentials) -> Context:
-        """Return what the handlers work with: nothing is run, and nothing written outside the folder."""
-        iommu = IommuKeeper(self._home / "root", self._home, ScriptedRunner({}))
-        return Context(ownership, self._stock, credentials, iommu)
+        """Return what the handlers work with: no command runs, nothing outside its folder is written."""
+        root, runner = self._home / "root", ScriptedRunner({})
+        iommu, os_updates = IommuKeeper(root, self._home, runner), OsUpdates(root, self._home, runner)
+        return Context(ownership, self._stock, credentials, iommu, os_updates)
 
 
 class _Life:

@@ -6,11 +6,12 @@ import hashlib
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -137,10 +138,19 @@ class Rest:
 
 
 class Node:
-    """A management node on a state folder of its own; `environment` are HARDPOINT_ settings."""
+    """A management node on a state folder of its own; `environment` are HARDPOINT_ settings.
 
-    def __init__(self, state: Path, environment: Mapping[str, str] | None = None) -> None:
+    `program` is what Python runs instead of `-m mn`.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "mn"),
+    ) -> None:
         self.state = state
+        self.program = program
         self.url = ""
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("HARDPOINT_")},
@@ -154,7 +164,7 @@ class Node:
     def start(self) -> None:
         """Start the process; returns when it serves."""
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", "mn", "serve", "--state", str(self.state), "--port", "0"]
+        argv = [sys.executable, *self.program, "serve", "--state", str(self.state), "--port", "0"]
         with (self.state / "mn.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*argv, "--local-agents"],
@@ -182,6 +192,19 @@ class Node:
         if self._process is not None:
             self._process.wait(STOP_TIMEOUT_S)
             self._process = None
+
+    def wait_until_killed(self) -> None:
+        """Wait for its process to be killed by somebody."""
+        assert self._process is not None
+        assert self._process.wait(JOB_TIMEOUT_S) == -signal.SIGKILL, self.log()[-2000:]
+        self._process = None
+
+    def kill(self) -> None:
+        """End its process at once, as a power cut would; its agents go on."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(STOP_TIMEOUT_S)
+        self._process = None
 
     @property
     def pid(self) -> int:

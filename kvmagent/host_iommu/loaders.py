@@ -79,17 +79,6 @@ def menu(tree: Tree) -> str | None:
     return next((path for path in _MENUS if tree.exists(path)), None)
 
 
-def kernels(tree: Tree) -> list[tuple[str, str]]:
-    """Return the installed kernels: version and image."""
-    found = []
-    for version in tree.names("/lib/modules"):
-        images = (f"/lib/modules/{version}/vmlinuz", f"/boot/vmlinuz-{version}")
-        image = next((path for path in images if tree.exists(path)), None)
-        if image:
-            found.append((version, image))
-    return found
-
-
 def _runs_systemd_boot(tree: Tree) -> bool:
     """Say whether the loader that started the machine left its name, and it is systemd-boot's."""
     left = tree.bytes(_LOADER_INFO) or b""

@@ -16,10 +16,10 @@ from kvmagent.host_iommu.loaders import (
     configured_line,
     entries,
     find_loader,
-    kernels,
     menu,
 )
 from kvmagent.machine.iommu import asked_for
+from kvmagent.machine.kernels import installed_kernels
 from kvmagent.machine.programs import find_program
 from kvmagent.machine.tree import Tree
 
@@ -162,7 +162,7 @@ def _remake_menu(tree: Tree) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ..
 def _renew_entries(tree: Tree) -> tuple[tuple[str, ...], ...]:
     """Return the commands that write the entries of all installed kernels anew."""
     install = _program(tree, "kernel-install")
-    return tuple((install, "add", version, image) for version, image in kernels(tree))
+    return tuple((install, "add", version, image) for version, image in installed_kernels(tree))
 
 
 def _kernel_line(tree: Tree) -> str:

@@ -6,15 +6,15 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-from sqlalchemy import Connection, delete, insert
+from sqlalchemy import Connection, delete
 
 from agentkit.errors import Blame, HardpointError
 from mn.db.schema import now_s
-from mn.facilities.common import find, inventory
+from mn.facilities.common import add, find, inventory
 from mn.jobs.engine import JobRequest, journalled_locks
 from mn.jobs.tables import LongJobState, long_job_table
 from mn.query.resource import Resource
-from mn.rest.operation import Action, Create, Delete, Get, JobOperation, Query, Reply, registry
+from mn.rest.operation import Action, Create, Delete, Get, JobOperation, Operation, Query, Reply, registry
 from mn.rest.parameters import bind
 from mn.rest.services import Call, Job, Services
 from mn.rest.types import Description, Name, Ref, Secret, Text, Uuid
@@ -41,9 +41,7 @@ class SubmitLongJob(Create, path="/longjobs", reply=LONG_JOB):
         """Insert the row, submit the operation."""
         uuid = self.resource_uuid or job.uuid_for("long job")
         api_id = job.uuid_for("api")
-        await job.transact(insert_long_job, uuid, api_id, self)
-        await job.step(submit, job.services, api_id, self)
-        return await inventory(job.services, LONG_JOB, uuid)
+        return await begin_long_job(job, uuid, api_id, self, _operation(self))
 
 
 class CancelLongJob(Action, path="/longjobs/{uuid}/actions"):
@@ -108,28 +106,40 @@ class GetTaskProgress(
         }
 
 
-def insert_long_job(connection: Connection, uuid: str, api_id: str, wanted: SubmitLongJob) -> None:
-    """Insert the row of a long job that runs."""
-    operation = _operation(wanted)
-    now = now_s()
-    row = {
+async def begin_long_job(
+    job: Job, uuid: str, api_id: str, request: Operation, operation: JobOperation
+) -> Reply:
+    """Begin `operation` as a long job that `request` asked for, and return its inventory, not its end.
+
+    `request` may say a name, a description and what it acts on.
+    """
+    values = {
         "uuid": uuid,
-        "name": wanted.name or operation.spec.name,
-        "description": wanted.description,
+        "name": getattr(request, "name", None) or operation.spec.name,
+        "description": getattr(request, "description", None),
         "api_id": api_id,
         "job_name": f"API{operation.spec.name}Msg",
         "job_data": msgspec.json.encode(operation, enc_hook=_starred).decode(),
         "state": LongJobState.RUNNING,
-        "target_resource_uuid": wanted.target_resource_uuid,
-        "create_date": now,
-        "last_op_date": now,
+        "target_resource_uuid": getattr(request, "target_resource_uuid", None),
     }
-    connection.execute(insert(long_job_table), row)
+    await job.transact(insert_long_job, values, request, undo=remove_long_job)
+    await job.step(submit, job.services, api_id, operation.long_form())
+    return await inventory(job.services, LONG_JOB, uuid)
 
 
-async def submit(services: Services, api_id: str, wanted: SubmitLongJob) -> None:
+def insert_long_job(connection: Connection, values: dict[str, Any], request: Operation) -> None:
+    """Insert the row of a long job that runs. Raises HardpointError (SYS.1007) when its uuid is taken."""
+    add(connection, LONG_JOB, values, request)
+
+
+def remove_long_job(connection: Connection, values: dict[str, Any], _request: Operation) -> None:
+    """Remove the row of a long job that was not submitted."""
+    connection.execute(delete(long_job_table).where(long_job_table.c.uuid == values["uuid"]))
+
+
+async def submit(services: Services, api_id: str, operation: JobOperation) -> None:
     """Submit the operation; the same again is the same job."""
-    operation = _operation(wanted)
     codec = services.codec
     request = JobRequest(
         api_id,

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -77,12 +78,24 @@ class CertificateAuthority:
 
     def issue_server(self, host_uuid: str, address: str) -> tuple[bytes, bytes]:
         """Return a new certificate and key (PEM) for the agent of a host."""
-        names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(f"hardpoint:host:{host_uuid}")]
-        try:
-            names.append(x509.IPAddress(ipaddress.ip_address(address)))
-        except ValueError:
-            names.append(x509.DNSName(address))
+        names = _server_names(host_uuid, address)
         return self._issue(f"hardpoint-agent-{host_uuid}", names, ExtendedKeyUsageOID.SERVER_AUTH)
+
+    def vouches_for(self, certificate: str, authority: str | None, host_uuid: str, address: str) -> bool:
+        """Say whether a certificate (PEM) is this authority's for a host, with time left, and trusts it.
+
+        `authority` is the one (PEM) that the agent checks its callers by.
+        """
+        try:
+            found = x509.load_pem_x509_certificate(certificate.encode())
+            trusted = x509.load_pem_x509_certificate((authority or "").encode())
+            found.verify_directly_issued_by(self._certificate)
+            names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound):
+            return False
+        wanted = _server_names(host_uuid, address)
+        fresh = not is_due(found.not_valid_after_utc.timestamp())
+        return trusted == self._certificate and fresh and all(name in names for name in wanted)
 
     def _issue(
         self, common_name: str, names: list[x509.GeneralName], usage: x509.ObjectIdentifier
@@ -127,6 +140,16 @@ class CertificateAuthority:
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(self._key, hashes.SHA256())
+
+
+def _server_names(host_uuid: str, address: str) -> list[x509.GeneralName]:
+    """Return the names that an agent's certificate carries."""
+    named: x509.GeneralName
+    try:
+        named = x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        named = x509.DNSName(address)
+    return [x509.UniformResourceIdentifier(f"hardpoint:host:{host_uuid}"), named]
 
 
 def is_due(expires_s: float) -> bool:

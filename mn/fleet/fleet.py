@@ -7,13 +7,14 @@ import logging
 from typing import TypeVar
 
 from agentkit.errors import HardpointError
-from agentkit.wire import Command
+from agentkit.wire import Command, Hello
 from kvmagent.protocol import InstallCertificate
 from mn.db.schema import new_uuid
 from mn.fleet.ca import CertificateAuthority, is_due
 from mn.fleet.client import AgentClient, Endpoint, Revive
 from mn.fleet.deploy import Deployer, Report, Target, silent
-from mn.fleet.link import HostLink, Observer, Turns
+from mn.fleet.link import HostLink, Observer, Pacing
+from mn.fleet.places import Places
 from mn.fleet.ssh import SshPool
 from mn.fleet.survey import HostSurvey
 
@@ -35,11 +36,13 @@ class Fleet:
     ) -> None:
         self.fleet_uuid = fleet_uuid
         self.ssh = ssh
+        self.os_updates = Places()
+        """Updates of hosts' operating systems, of whatever cluster."""
         self._ca = ca
         self._client = client
         self._deployers = deployers
         self._links: dict[str, HostLink] = {}
-        self._turns = Turns()
+        self._pacing = Pacing()
         self._acknowledgements: set[asyncio.Task[None]] = set()
         self._observer: Observer | None = None
 
@@ -69,6 +72,10 @@ class Fleet:
         revive = self._reviver(Target(endpoint.host_uuid, endpoint.address))
         return await self._client.call(endpoint, command, task_uuid, revive)
 
+    async def hello(self, endpoint: Endpoint) -> Hello:
+        """Ask an agent who it is. Raises HardpointError (HOST.1003) when it does not answer."""
+        return await self._client.hello(endpoint)
+
     def acknowledge(self, endpoint: Endpoint, task_uuid: str) -> None:
         """Let the agent forget a task whose result is safe here."""
         task = asyncio.create_task(self._client.acknowledge(endpoint, task_uuid))
@@ -80,7 +87,7 @@ class Fleet:
         if target.host_uuid in self._links or self._observer is None:
             return
         revive = self._reviver(target)
-        link = HostLink(self._client, endpoint, inventory_hash, self._observer, revive, self._turns)
+        link = HostLink(self._client, endpoint, inventory_hash, self._observer, revive, self._pacing)
         self._links[target.host_uuid] = link
         link.start()
 

@@ -16,6 +16,7 @@ from agentkit.wire import Event, EventKind, Hello
 from kvmagent.protocol import DeviceEvent, Inventory, TakeInventory
 from mn.db.schema import new_uuid
 from mn.fleet.client import AgentClient, Endpoint, Revive
+from mn.fleet.protocol import check_protocol
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +25,7 @@ RECONNECT_FIRST_S, RECONNECT_MOST_S = 0.2, 5.0
 HOPEFUL_DIALS, VAIN_DIALS, INVENTORIES = 128, 512, 64
 
 
-class Turns:
+class Pacing:
     """What the links of a fleet share, so that a node that starts with all its hosts makes no storm.
 
     A TLS handshake takes a millisecond of this process: those that wait for their turn do not run out of
@@ -67,10 +68,10 @@ class HostLink:
         inventory_hash: str,
         observer: Observer,
         revive: Revive,
-        turns: Turns,
+        pacing: Pacing,
     ) -> None:
         self._client = client
-        self._turns = turns
+        self._pacing = pacing
         self._endpoint = endpoint
         self._hash = inventory_hash
         self._observer = observer
@@ -115,7 +116,7 @@ class HostLink:
             self._client.events(self._endpoint, self._instance, self._since),
         )
         async with contextlib.aclosing(events):
-            async with self._turns.vain if self._connected is False else self._turns.hopeful:
+            async with self._pacing.vain if self._connected is False else self._pacing.hopeful:
                 first = await anext(events)
             await self._meet(msgspec.convert(first.data, Hello))
             self._instance, self._since = first.instance, first.seq
@@ -142,13 +143,14 @@ class HostLink:
 
     async def _take_inventory(self) -> None:
         task_uuid = new_uuid()
-        async with self._turns.inventory:
+        async with self._pacing.inventory:
             reply = await self._client.call(self._endpoint, TakeInventory(), task_uuid, self._revive)
             await self._observer.inventory(self._endpoint.host_uuid, reply.inventory)
         self._hash = reply.inventory.hash
         await self._client.acknowledge(self._endpoint, task_uuid)
 
     def _check(self, hello: Hello) -> None:
+        check_protocol(hello, str(self._endpoint))
         if hello.host_uuid != self._endpoint.host_uuid:
             raise HardpointError(
                 "HOST.1003",

@@ -257,9 +257,9 @@ class Engine(Generic[S]):
         live = self._live.get(uuid)
         if live is None or live.state is JobState.UNDOING:
             return False
-        live.cancelled = True
-        if live.work:
+        if live.work and not live.cancelled:
             live.work.cancel()
+        live.cancelled = True
         await live.done.wait()
         return True
 
@@ -321,7 +321,15 @@ class Engine(Generic[S]):
             await self._journal.append(Started(request.uuid, request.locks))
             live.state = JobState.RUNNING
         known = await self._steps(request.uuid) if resumed else {}
-        job = Job(request.uuid, self._services, self._journal, self._boundary, known, progress=live.progress)
+        job = Job(
+            request.uuid,
+            self._services,
+            self._journal,
+            self._boundary,
+            known,
+            progress=live.progress,
+            is_cancelled=live.is_cancelled,
+        )
         result, error = await self._attempt(live, job)
         if error is not None:
             error = await self._undo(live, job, error)

@@ -57,6 +57,10 @@ class _Undo:
     """Whether the step is a transaction: one that is not journalled as done has done nothing."""
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass
 class Job(Generic[S]):
     """One run of a job. What `run` does to the world goes through `step` and `transact`.
@@ -75,6 +79,10 @@ class Job(Generic[S]):
     known: dict[int, JournalledStep] = field(default_factory=dict)
     replay_only: bool = False
     progress: Progress = field(default_factory=Progress)
+    is_cancelled: Callable[[], bool] = _never
+    """Whether `cancel` wants the job to end: its coroutine was cancelled for that, and not since the node
+    stops. One that cannot be interrupted may finish what it is at, and then fail with SYS.1017.
+    """
     _position: int = 0
     _undos: list[_Undo] = field(default_factory=list)
 

@@ -13,7 +13,7 @@ import msgspec
 
 from mn.query.resource import Resource
 from mn.rest.openapi_schema import parameter_text
-from mn.rest.operation import Operation, registry
+from mn.rest.operation import Download, Operation, registry
 from mn.rest.types import Secret
 
 _VALUES = re.compile(r"[A-Z]\w*(?:, [A-Z]\w*)*(?:,? or [A-Z]\w*)?")
@@ -31,8 +31,15 @@ def served() -> dict[str, msgspec.Raw]:
 
 
 def describe() -> dict[str, Any]:
-    """Return all operations and the resources that can be reached from them, by name."""
-    operations = {name: _operation(registry[name]) for name in sorted(registry)}
+    """Return all operations and the resources that can be reached from them, by name.
+
+    Left out is what is answered with a file: clients of this description expect JSON.
+    """
+    operations = {
+        name: _operation(registry[name])
+        for name in sorted(registry)
+        if not issubclass(registry[name], Download)
+    }
     resources: dict[str, Resource] = {}
     waiting = [r for r in (operation.spec.reply for operation in registry.values()) if r is not None]
     while waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,6 +32,17 @@ def reply(body: object, status: int = 200, headers: dict[str, str] | None = None
 def raw_reply(body: bytes, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """Return a response whose body is JSON already."""
     return web.Response(body=body, status=status, headers=headers, content_type=JSON, charset="utf-8")
+
+
+def file_reply(path: Path, name: str) -> web.FileResponse:
+    """Return the bytes of a file, or the range of them that is asked for, as a download."""
+    headers = {
+        "Content-Type": "application/octet-stream",
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "X-Content-Type-Options": "nosniff",
+        "Cache-Control": "no-store",
+    }
+    return web.FileResponse(path, headers=headers)
 
 
 def error_reply(error: HardpointError, status: int, headers: dict[str, str] | None = None) -> web.Response:

@@ -14,7 +14,7 @@ from mn.query.parse import DEFAULT_LIMIT
 from mn.query.resource import Resource
 from mn.rest.docs_page import page_of
 from mn.rest.openapi_schema import field_schema, parameter_text, resource_schema, type_schema
-from mn.rest.operation import JobOperation, Kind, Operation
+from mn.rest.operation import Download, JobOperation, Kind, Operation
 from mn.rest.router import shape
 
 VERSION = "3.0.0"
@@ -174,6 +174,13 @@ _FAILURES = {
 }
 
 
+_FILE = {"type": "string", "format": "binary", "description": "the bytes as they are"}
+_BYTES = {
+    status: {"description": text, "content": {"application/octet-stream": {"schema": _FILE}}}
+    for status, text in (("200", "The bytes."), ("206", "The range of the bytes that was asked for."))
+}
+
+
 def _paths(operations: list[type[Operation]]) -> dict[str, Any]:
     groups: dict[str, dict[str, list[tuple[type[Operation], str]]]] = {}
     for operation in operations:
@@ -296,6 +303,8 @@ def _wrapped(operation: type[Operation], path: str) -> dict[str, Any]:
 
 
 def _answers(entries: list[tuple[type[Operation], str]]) -> dict[str, Any]:
+    if issubclass(entries[0][0], Download):
+        return {**_BYTES, **_FAILURES}
     replies = [_reply(operation, path) for operation, path in entries]
     distinct = list({msgspec.json.encode(r): r for r in replies}.values())
     schema = distinct[0] if len(distinct) == 1 else {"anyOf": distinct}

@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
@@ -86,6 +87,9 @@ class Spec:
 registry: dict[str, type[Operation]] = {}
 """All operations by name."""
 
+unlisted: dict[str, type[Operation]] = {}
+"""Operations without a path, by name: only others submit them."""
+
 
 class _OperationMeta(msgspec.StructMeta):
     def __new__(  # noqa: PYI034 - a metaclass makes classes, not itself
@@ -113,11 +117,10 @@ class _OperationMeta(msgspec.StructMeta):
                 name, kind, paths, wrappers, reply, returns or {}, session, timeout_s, also_at, spelling
             )
             cls.spec = spec  # type: ignore[attr-defined]
-            if name in registry:
-                raise TypeError(
-                    f"operation {name} is defined twice: {registry[name].__module__}, {cls.__module__}"
-                )
-            registry[name] = cls  # type: ignore[assignment]
+            known = registry.get(name) or unlisted.get(name)
+            if known is not None:
+                raise TypeError(f"operation {name} is defined twice: {known.__module__}, {cls.__module__}")
+            (registry if paths else unlisted)[name] = cls  # type: ignore[assignment]
         return cls
 
     if TYPE_CHECKING:  # the keywords as class statements may use them
@@ -164,6 +167,10 @@ class JobOperation(Operation):
     async def run(self, job: Job) -> Reply:
         """Do the work; what changes the world goes through the job's steps."""
         raise NotImplementedError(type(self).__name__)
+
+    def long_form(self) -> JobOperation:
+        """Return what a long job of this operation does: itself, unless it begins a long job anyway."""
+        return self
 
 
 class Create(JobOperation, kw_only=True):
@@ -224,6 +231,24 @@ class Get(SyncOperation):
     """GET with parameters in the query string."""
 
     kind = Kind.GET
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that is the answer, and the name that a browser saves it under."""
+
+    path: Path
+    name: str
+
+
+class Download(Operation):
+    """GET that is answered with the bytes of a file."""
+
+    kind = Kind.GET
+
+    async def file(self, call: Call) -> File:
+        """Return what is sent."""
+        raise NotImplementedError(type(self).__name__)
 
 
 class Query(Operation):

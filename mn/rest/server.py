@@ -25,9 +25,19 @@ from mn.rest import openapi, webhooks
 from mn.rest.addresses import client_address, is_from_loopback
 from mn.rest.audit import AuditLog, Line
 from mn.rest.body import TAG_KEYS, read_json, unwrap
-from mn.rest.envelope import error_code, error_reply, raw_reply, reply
+from mn.rest.envelope import error_code, error_reply, file_reply, raw_reply, reply
 from mn.rest.metrics import Metrics
-from mn.rest.operation import JobOperation, Kind, Login, Operation, SyncDelete, SyncOperation, registry
+from mn.rest.operation import (
+    Download,
+    JobOperation,
+    Kind,
+    Login,
+    Operation,
+    SyncDelete,
+    SyncOperation,
+    registry,
+    unlisted,
+)
 from mn.rest.parameters import bad_request, bind, left_aside, query_values
 from mn.rest.probes import PATHS as PROBES
 from mn.rest.probes import Probes
@@ -131,7 +141,7 @@ class RestServer:
         self._metrics.request(exchange.name, response.status, time.monotonic() - began)
         return response
 
-    async def _answer(self, exchange: _Exchange) -> web.Response:
+    async def _answer(self, exchange: _Exchange) -> web.StreamResponse:
         request = exchange.request
         try:
             return await self._handle(exchange)
@@ -168,7 +178,7 @@ class RestServer:
         except Exception:
             log.exception("an audit line could not be written", extra={"operation": exchange.name})
 
-    async def _handle(self, exchange: _Exchange) -> web.Response:
+    async def _handle(self, exchange: _Exchange) -> web.StreamResponse:
         request = exchange.request
         if request.path in PROBES:
             exchange.name = request.path
@@ -189,7 +199,7 @@ class RestServer:
             raise BadStatus(404, _not_found(f"there is no {request.path}", "see the manual for the path"))
         return await self._operate(exchange, match, prefix)
 
-    async def _operate(self, exchange: _Exchange, match: Match, prefix: str) -> web.Response:
+    async def _operate(self, exchange: _Exchange, match: Match, prefix: str) -> web.StreamResponse:
         request = exchange.request
         entries = match.methods.get("GET" if request.method == "HEAD" else request.method)
         if not entries:
@@ -214,6 +224,9 @@ class RestServer:
             return await self._submit(exchange, prefix, operation)
         if webhooks.HEADER in request.headers:
             exchange.notices.append(f"{webhooks.HEADER} left aside: the operation is answered at once")
+        if isinstance(operation, Download):
+            found = await operation.file(self._called_by(session))
+            return file_reply(found.path, found.name)
         return await self._call(exchange, cast("SyncOperation", operation), session)
 
     def _known(self, exchange: _Exchange, operation: type[Operation]) -> None:
@@ -228,13 +241,15 @@ class RestServer:
         except HardpointError as error:
             raise BadStatus(400, error) from error
 
+    def _called_by(self, session: Session | None) -> Call:
+        account = session.account_uuid if session else None
+        return Call(self._services, session.uuid if session else None, account)
+
     async def _call(
         self, exchange: _Exchange, operation: SyncOperation, session: Session | None
     ) -> web.Response:
         """Answer a synchronous operation; logins pass the gate."""
-        call = Call(
-            self._services, session.uuid if session else None, session.account_uuid if session else None
-        )
+        call = self._called_by(session)
         if session is None and isinstance(operation, SyncDelete):
             await self._by_what_it_ends(operation, call)
         if not isinstance(operation, Login):
@@ -371,7 +386,7 @@ def resolver(codec: RequestCodec) -> Callable[[str, str], Run[Services]]:
     """Return how the engine finds what a journalled request does."""
 
     def resolve(name: str, request: str) -> Run[Services]:
-        kind = registry.get(name)
+        kind = registry.get(name) or unlisted.get(name)
         if kind is None:
             raise HardpointError(
                 "SYS.1008",

@@ -9,6 +9,8 @@ from mn.db.engine import Database
 from mn.db.global_settings import GlobalSettings
 from mn.db.vault import Vault
 from mn.fleet.fleet import Fleet
+from mn.fleet.outputs import OutputStore
+from mn.fleet.shares import Shares
 from mn.jobs import job as jobs
 from mn.jobs.engine import Engine
 from mn.rest.sessions import Sessions
@@ -29,6 +31,10 @@ class Services:
     codec: RequestCodec
     incarnation: str
     """Changes with every start of the process."""
+    shell_turns: Shares
+    """The places that calls of KvmRunShell share."""
+    outputs: OutputStore
+    """What scripts printed beyond what replies hold."""
     engine: Engine[Services] = field(init=False)
     """The jobs; set when the engine, which needs the services, has been made."""
 

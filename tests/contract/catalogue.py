@@ -13,10 +13,12 @@ TYPES: dict[str, dict[str, str]] = _CONTENT["types"]
 SERVED = {
     "AddKVMHost",
     "ChangeClusterState",
+    "ChangeHostState",
     "ChangeZoneState",
     "CreateCluster",
     "CreateZone",
     "DeleteCluster",
+    "DeleteHost",
     "DeleteZone",
     "GetHostAllocatorStrategies",
     "GetHostIommuState",
@@ -28,8 +30,12 @@ SERVED = {
     "QueryPciDevice",
     "QueryUsbDevice",
     "QueryZone",
+    "ReconnectHost",
     "UpdateCluster",
+    "UpdateClusterOS",
     "UpdateHostIommuState",
+    "UpdateHost",
+    "UpdateKVMHost",
     "UpdateZone",
 }
 """Documented operations that this version serves. One that is added is added here too."""
@@ -45,6 +51,7 @@ BESIDE_THE_MANUAL = {
     "DeleteTag",
     "GetApiDescription",
     "GetCurrentTime",
+    "GetKvmShellOutput",
     "GetVersion",
     "IsReadyToGo",
     "LogInByAccount",

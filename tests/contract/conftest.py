@@ -38,6 +38,7 @@ class World:
     simulator_cluster: dict[str, Any]
     host: dict[str, Any]
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _spare: dict[str, str] = field(default_factory=dict)
 
     def name(self, stem: str) -> str:
         """Return a name that nothing else has."""
@@ -89,6 +90,12 @@ class World:
         uuid: str = self.admin.create("/clusters", **self.params("CreateCluster"))["uuid"]
         return uuid
 
+    def spare_host(self, purpose: str) -> str:
+        """Return the uuid of a host that may be changed, one for each purpose: each has an agent."""
+        if purpose not in self._spare:
+            self._spare[purpose] = self.admin.create("/hosts/kvm", **self.params("AddKVMHost"))["uuid"]
+        return self._spare[purpose]
+
 
 _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
     "CreateZone": lambda w: {"name": w.name("zone")},
@@ -110,7 +117,26 @@ _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
     "UpdateCluster": lambda w: {"uuid": w.new_cluster(), "name": w.name("cluster"), "description": "new"},
     "ChangeZoneState": lambda w: {"uuid": w.new_zone(), "stateEvent": "disable"},
     "ChangeClusterState": lambda w: {"uuid": w.new_cluster(), "stateEvent": "disable"},
+    "UpdateClusterOS": lambda w: {"uuid": w.new_cluster(), "excludePackages": ["kernel", "systemd*"]},
     "UpdateHostIommuState": lambda w: {"uuid": w.host["uuid"], "state": "Enabled"},
+    "UpdateHost": lambda w: {
+        "uuid": w.spare_host("update"),
+        "name": w.name("host"),
+        "description": "new",
+        "managementIp": w.address(),
+    },
+    "UpdateKVMHost": lambda w: {
+        "uuid": w.spare_host("update"),
+        "name": w.name("host"),
+        "description": "new",
+        "managementIp": w.address(),
+        "username": "root",
+        "password": "unused",
+        "sshPort": CLOSED_PORT,
+    },
+    "ChangeHostState": lambda w: {"uuid": w.spare_host("state"), "stateEvent": "disable"},
+    "ReconnectHost": lambda w: {"uuid": w.spare_host("reconnect")},
+    "DeleteHost": lambda w: {"uuid": new_uuid(), "deleteMode": "Permissive"},
     "DeleteZone": lambda w: {"uuid": w.new_zone(), "deleteMode": "Permissive"},
     "DeleteCluster": lambda w: {"uuid": w.new_cluster(), "deleteMode": "Permissive"},
 }

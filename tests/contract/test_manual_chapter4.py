@@ -1,4 +1,4 @@
-"""Every request that the manual prints in 4.1 and 4.2.1 to 4.2.5, sent with curl, on the printed uuids."""
+"""Every request that the manual prints in 4.1 and 4.2.1 to 4.2.6, sent with curl, on the printed uuids."""
 
 from __future__ import annotations
 
@@ -73,6 +73,16 @@ CLUSTER_REQUESTS: list[tuple[str, str | None, str, object, dict[str, Any] | None
         "/clusters/{}/actions",
         {"changeClusterState": {"stateEvent": "disable"}},
         {**CLUSTER, "state": "Disabled"},
+    ),
+    (
+        "PUT",
+        "31c4951f39ae38969802e833448369ae",
+        "/clusters/{}/actions",
+        {"updateClusterOS": {"excludePackages": ["kernel", "systemd*"]}},
+        {
+            "jobName": "APIUpdateClusterOSMsg",
+            "targetResourceUuid": "31c4951f39ae38969802e833448369ae",
+        },
     ),
 ]
 QUERIES = [

@@ -12,17 +12,22 @@ from sqlalchemy import Connection
 
 from agentkit.errors import ErrorBody, HardpointError
 from mn.facilities.common import find
+from mn.facilities.hosts.shell_output import LOCATION
 from mn.facilities.hosts.tables import HOST, change_host
 from mn.facilities.hosts.targets import load_logins
+from mn.fleet.outputs import Kept, OutputStore
+from mn.fleet.script_session import Keep
 from mn.fleet.shell import ScriptLimits, ShellResult, fan_out
 from mn.rest.envelope import error_code
 from mn.rest.operation import Action, Reply
 from mn.rest.services import Job, Services
 from mn.rest.types import Ref
+from mn.settings import Settings
 
 log = logging.getLogger(__name__)
 
 SCRIPT_MAX_BYTES = 1024 * 1024
+OUTPUT_MIN_BYTES = 1024
 
 HostUuids = Annotated[list[Ref], Meta(min_length=1, description="a list of host uuids, at least one")]
 Script = Annotated[
@@ -41,13 +46,16 @@ class HostResult(msgspec.Struct):
     stderr: str
     error: ErrorBody | None = None
     host_key: str | None = None
+    locations: dict[str, str] = {}
+    """Where the whole of a stream is fetched that is cut here, by stdoutLocation and stderrLocation."""
 
 
 class KvmRunShell(Action, path="/hosts/kvm/actions"):
     """Run a shell script on KVM hosts over SSH (manual 4.3.10).
 
     The reply maps each host's uuid to returnCode, stdout, stderr and, when SSH failed or the time limit was
-    hit, errorCode. A script that returns non-zero is no error of the operation.
+    hit, errorCode. A script that returns non-zero is no error of the operation. A long stream is cut and says
+    so at its end; stdoutLocation or stderrLocation then is the path to fetch the whole from with GET.
     """
 
     host_uuids: HostUuids
@@ -84,13 +92,28 @@ async def run_script(
     if begun_by != services.incarnation:
         return {uuid: _unknown_outcome(uuid) for uuid in uuids}
     targets = await services.db.read(load_logins, services.vault, uuids)
-    settings = services.settings
-    limits = ScriptLimits(settings.shell_timeout_s, settings.shell_output_bytes)
     log.info("shell script begun", extra={"job": job_uuid, "hosts": uuids, "bytes": len(script)})
-    found = await fan_out(targets, script, limits, settings.shell_hosts_at_once, pool=services.fleet.ssh)
+    found = await fan_out(
+        targets,
+        script,
+        script_limits(services.settings, len(targets)),
+        services.shell_turns,
+        pool=services.fleet.ssh,
+        keep=lambda uuid: _keeper(services.outputs, job_uuid, uuid),
+    )
     codes = {uuid: result.return_code for uuid, result in found.items()}
     log.info("shell script ended", extra={"job": job_uuid, "return_codes": codes})
-    return {uuid: _kept(result) for uuid, result in found.items()}
+    return {uuid: _kept(job_uuid, uuid, result) for uuid, result in found.items()}
+
+
+def script_limits(settings: Settings, hosts: int) -> ScriptLimits:
+    """Return what each of so many hosts may take: streams share what the reply may hold."""
+    share = max(settings.shell_reply_bytes // (2 * hosts), OUTPUT_MIN_BYTES)
+    return ScriptLimits(settings.shell_timeout_s, min(settings.shell_output_bytes, share))
+
+
+def _keeper(outputs: OutputStore, job_uuid: str, host_uuid: str) -> Keep:
+    return lambda stream, on_room: outputs.file(job_uuid, host_uuid, stream, on_room)
 
 
 def keep_host_keys(connection: Connection, results: dict[str, HostResult]) -> None:
@@ -100,15 +123,34 @@ def keep_host_keys(connection: Connection, results: dict[str, HostResult]) -> No
             change_host(connection, uuid, ssh_host_key=result.host_key)
 
 
-def _kept(result: ShellResult) -> HostResult:
-    stdout = _marked(result.stdout, result.stdout_bytes, cut=result.stdout_truncated)
-    stderr = _marked(result.stderr, result.stderr_bytes, cut=result.stderr_truncated)
+def _kept(job: str, host: str, result: ShellResult) -> HostResult:
+    stdout, stderr = result.stdout, result.stderr
+    locations: dict[str, str] = {}
+    if result.stdout_truncated:
+        where = LOCATION.format(job=job, host=host, stream="stdout")
+        stdout += _cut(result.stdout_bytes, result.stdout_kept, where)
+        locations |= {"stdoutLocation": where} if _is_there(result.stdout_kept) else {}
+    if result.stderr_truncated:
+        where = LOCATION.format(job=job, host=host, stream="stderr")
+        stderr += _cut(result.stderr_bytes, result.stderr_kept, where)
+        locations |= {"stderrLocation": where} if _is_there(result.stderr_kept) else {}
     error = result.error.to_body() if result.error else None
-    return HostResult(result.return_code, stdout, stderr, error, result.host_key)
+    return HostResult(result.return_code, stdout, stderr, error, result.host_key, locations)
 
 
-def _marked(text: str, length: int, *, cut: bool) -> str:
-    return f"{text}\n[cut here: the script printed {length} bytes]\n" if cut else text
+def _is_there(kept: Kept | None) -> bool:
+    return kept is not None and not kept.error
+
+
+def _cut(length: int, kept: Kept | None, where: str) -> str:
+    """Return what stands for the rest of a stream of `length` bytes."""
+    if kept is None or kept.error:
+        rest = "the rest is lost" + (f": {kept.error}" if kept else "")
+    elif kept.length < length:
+        rest = f"the first {kept.length}: GET {where}"
+    else:
+        rest = f"all of them: GET {where}"
+    return f"\n[cut here: the script printed {length} bytes; {rest}]\n"
 
 
 def _answer(result: HostResult) -> dict[str, Any]:
@@ -116,6 +158,7 @@ def _answer(result: HostResult) -> dict[str, Any]:
         "returnCode": result.return_code,
         "stdout": result.stdout,
         "stderr": result.stderr,
+        **result.locations,
     }
     if result.error is not None:
         answer["errorCode"] = error_code(HardpointError.from_body(result.error))

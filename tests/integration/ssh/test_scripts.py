@@ -10,11 +10,13 @@ from dataclasses import replace
 import pytest
 
 from mn.fleet import shell
+from mn.fleet.shares import Shares
 from mn.fleet.shell import NO_RETURN_CODE, ScriptLimits, fan_out, run_script
 from mn.fleet.ssh import SshPool, SshTarget
 from tests.sshd import Account, Sshd, free_port, wait_until
 
 LIMITS = ScriptLimits(time_s=30)
+TURNS = Shares(50, 50)
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
@@ -130,6 +132,23 @@ async def test_a_hanging_script_is_killed_with_all_it_started(
     assert (result.stdout, result.return_code) == ("begun\n", 137)
     await asyncio.to_thread(ssh_account.wait_for_no_processes)
     assert ssh_account.scripts() == []
+
+
+async def test_children_that_left_group_and_environment_die_with_a_hanging_script(
+    target: SshTarget, ssh_account: Account
+) -> None:
+    script = """
+        env -i setsid sleep 3011 &
+        (env -i setsid sh -c 'env -i setsid sh -c "setsid sleep 3012; true"; true'; true) &
+        sleep 3013
+    """
+    call = asyncio.create_task(run_script(target, script, ScriptLimits(time_s=3)))
+    wanted = {"sleep 3011", "sleep 3012", "sleep 3013"}
+    await until(lambda: wanted <= set(ssh_account.processes()), "the script and its children to run")
+    result = await call
+    assert result.error is not None
+    assert result.error.details.endswith("and was killed")
+    await asyncio.to_thread(ssh_account.wait_for_no_processes)
 
 
 async def test_a_host_that_is_cut_off_stops_the_script_by_itself(
@@ -255,14 +274,14 @@ async def test_twenty_targets_run_at_once(target: SshTarget, pool: SshPool, sshd
         until [ $(ls ~/twenty | wc -l) -ge 20 ]; do sleep 0.05; done
     """
     targets = {f"host{number}": target for number in range(20)}
-    results = await fan_out(targets, script, LIMITS, pool=pool)
+    results = await fan_out(targets, script, LIMITS, TURNS, pool=pool)
     assert list(results) == list(targets)
     assert {(r.return_code, r.stderr, r.error) for r in results.values()} == {(0, "", None)}
     assert sshd.logins() == 20
 
 
 async def test_a_fan_out_is_bounded(target: SshTarget, pool: SshPool, sshd: Sshd) -> None:
-    results = await fan_out({str(n): target for n in range(9)}, "echo hi", LIMITS, at_once=3, pool=pool)
+    results = await fan_out({str(n): target for n in range(9)}, "echo hi", LIMITS, Shares(3, 3), pool=pool)
     assert [result.stdout for result in results.values()] == ["hi\n"] * 9
     assert sshd.logins() == 3
 
@@ -274,7 +293,7 @@ async def test_one_failing_host_does_not_touch_the_others(target: SshTarget, poo
         "denied": replace(target, password="wrong"),
         "also good": target,
     }
-    results = await fan_out(targets, "echo fine", LIMITS, pool=pool)
+    results = await fan_out(targets, "echo fine", LIMITS, TURNS, pool=pool)
     codes = {name: result.error.code if result.error else result.stdout for name, result in results.items()}
     assert codes == {"good": "fine\n", "refused": "HOST.1003", "denied": "HOST.1012", "also good": "fine\n"}
 
@@ -283,7 +302,7 @@ async def test_a_fault_of_ours_on_one_host_does_not_touch_the_others(
     target: SshTarget, pool: SshPool
 ) -> None:
     impossible = replace(target, username=None)  # type: ignore[arg-type]
-    results = await fan_out({"bad": impossible, "good": target}, "echo fine", LIMITS, pool=pool)
+    results = await fan_out({"bad": impossible, "good": target}, "echo fine", LIMITS, TURNS, pool=pool)
     assert results["bad"].error is not None
     assert results["bad"].error.code == "SYS.1000"
     assert results["good"].stdout == "fine\n"

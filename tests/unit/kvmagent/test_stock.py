@@ -10,6 +10,7 @@ from agentkit.runner import ScriptedRunner
 from agentkit.tls import ServerCredentials
 from kvmagent.handlers import Context, connect, release, take_inventory
 from kvmagent.host_iommu.keeper import IommuKeeper
+from kvmagent.os_update.follower import OsUpdates
 from kvmagent.owner import Ownership
 from kvmagent.protocol import (
     Connect,
@@ -191,7 +192,8 @@ async def test_the_loop_turns_while_the_machine_is_slow(machine):
 def context(machine, tmp_path):
     credentials = ServerCredentials(tmp_path / "no.pem", tmp_path / "no.key", tmp_path / "no.ca")
     iommu = IommuKeeper(tmp_path, tmp_path, ScriptedRunner({}))
-    return Context(Ownership(tmp_path), machine.stocktaker(), credentials, iommu)
+    updates = OsUpdates(tmp_path, tmp_path, ScriptedRunner({}))
+    return Context(Ownership(tmp_path), machine.stocktaker(), credentials, iommu, updates)
 
 
 async def test_a_host_is_taken_once_and_again_by_the_same_fleet(context, machine, tmp_path):

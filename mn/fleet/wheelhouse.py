@@ -1,0 +1,300 @@
+"""What is installed on a host: the agent's release, and bundles of it for each Python and architecture.
+
+A release is the agent's code, the exact versions of its dependencies and the role that installs it; its
+version has a hash of all three, so that whatever changes is another version. A bundle is a release for one
+kind of host: a `tar.gz` of what belongs into `site-packages`. Its files come from this environment's own
+distributions, from a folder of wheels, or from an index, in this order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import compileall
+import gzip
+import hashlib
+import io
+import re
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+import msgspec
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from agentkit.errors import Blame, ErrorBody, HardpointError
+from agentkit.files import write_durably
+from mn.fleet.wheelhouse_sources import (
+    HostPython,
+    Missing,
+    Packaged,
+    from_folder,
+    from_index,
+    from_installed,
+)
+
+PYTHON_LEAST = (3, 11)
+AGENT_PACKAGES = ("agentkit", "kvmagent")
+AGENT_DISTRIBUTION = "hardpoint-kvmagent"
+AGENT_EXTRA = "kvmagent"
+OWN = "hardpoint"
+_LICENCE_AND_CODE = {".py", ".typed"}
+
+
+def ansible_directory() -> Path:
+    """Return the folder of the playbooks: the repository's, or the one in the installed package."""
+    packages = Path(__file__).parents[1]
+    beside = packages.parent / "ansible"
+    return beside if (beside / "deploy.yml").is_file() else packages / "ansible"
+
+
+@dataclass(frozen=True)
+class Release:
+    """A version of the agent and the exact versions of its dependencies, by name."""
+
+    version: str
+    pins: Mapping[str, str]
+
+
+@cache
+def release() -> Release:
+    """Return the release that this management node installs; reads its own files once."""
+    pins = dependencies(HostPython.own())
+    digest = hashlib.sha256()
+    for name, content in [*sorted(_agent_files()), *sorted(_role_files())]:
+        digest.update(f"{name} {len(content)}\n".encode() + content)
+    digest.update(msgspec.json.encode(sorted(pins.items())))
+    return Release(f"{metadata.version(OWN)}+{digest.hexdigest()[:12]}", pins)
+
+
+def dependencies(python: HostPython) -> dict[str, str]:
+    """Return what the agent needs on such a host: names and the versions that this environment has.
+
+    Raises HardpointError (SYS.1000) when this environment lacks one.
+    """
+    environment = python.markers()
+    found: dict[str, str] = {}
+    wanted = [(requirement, AGENT_EXTRA) for requirement in metadata.requires(OWN) or []]
+    while wanted:
+        text, extra = wanted.pop()
+        requirement = Requirement(text)
+        marker = requirement.marker
+        if marker is not None and not marker.evaluate({**environment, "extra": extra}):
+            continue
+        name = canonicalize_name(requirement.name)
+        if name in found:
+            continue
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            raise HardpointError(
+                "SYS.1000",
+                "The agent cannot be packed",
+                f"this management node's environment lacks {requirement}, which the agent needs",
+                remedy="install hardpoint[mn,kvmagent] anew on the management node",
+            ) from None
+        extras = requirement.extras or {""}
+        wanted += [(below, extra) for below in metadata.requires(name) or [] for extra in extras]
+    return found
+
+
+def _agent_files() -> Iterator[tuple[str, bytes]]:
+    """Yield names and contents of the agent's own files."""
+    root = Path(__file__).parents[2]
+    for package in AGENT_PACKAGES:
+        for path in sorted((root / package).rglob("*")):
+            if path.is_file() and path.suffix in _LICENCE_AND_CODE:
+                yield path.relative_to(root).as_posix(), path.read_bytes()
+
+
+def _role_files() -> Iterator[tuple[str, bytes]]:
+    """Yield names and contents of what the agent's role puts beside it."""
+    role = ansible_directory() / "roles" / "kvmagent"
+    for path in sorted(role.rglob("*")):
+        if path.is_file():
+            yield path.relative_to(role).as_posix(), path.read_bytes()
+
+
+def _agent(version: str) -> Packaged:
+    """Return the agent's own code as a distribution."""
+    folder = f"{AGENT_DISTRIBUTION.replace('-', '_')}-{version}.dist-info"
+    about = f"Metadata-Version: 2.1\nName: {AGENT_DISTRIBUTION}\nVersion: {version}\n"
+    files = dict(_agent_files()) | {f"{folder}/METADATA": about.encode()}
+    return Packaged(AGENT_DISTRIBUTION, version, files)
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where wheels are taken from beside this environment; `folder` may be missing, `index` empty: none."""
+
+    folder: Path
+    index: str = ""
+
+
+class Wheelhouse:
+    """Makes bundles, each once, and keeps them in `directory`."""
+
+    def __init__(self, directory: Path, sources: Sources) -> None:
+        self._directory = directory
+        self._sources = sources
+        self._making: dict[str, asyncio.Lock] = {}
+
+    async def bundle(self, python: HostPython) -> Path:
+        """Return the bundle of the release for such a host.
+
+        Made by another process: it takes seconds of computing. Raises HardpointError (SYS.1006) naming the
+        host's Python when it is too old or wheels are missing.
+        """
+        check_python(python)
+        path = self._directory / f"kvmagent-{release().version}-{python.label}.tar.gz"
+        async with self._making.setdefault(path.name, asyncio.Lock()):
+            if not path.exists():
+                await self._make(python, path)
+                await asyncio.to_thread(self._forget_others)
+        return path
+
+    async def _make(self, python: HostPython, path: Path) -> None:
+        order = _Order(python, str(self._sources.folder), self._sources.index, str(path))
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "mn.fleet.wheelhouse",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            output, _ = await process.communicate(msgspec.json.encode(order))
+        finally:
+            if process.returncode is None:
+                process.kill()
+        if process.returncode != 0:
+            raise _failure(output)
+
+    def _forget_others(self) -> None:
+        """Remove the bundles of other versions."""
+        for path in self._directory.glob("kvmagent-*.tar.gz"):
+            if not path.name.startswith(f"kvmagent-{release().version}-"):
+                path.unlink(missing_ok=True)
+
+
+class _Order(msgspec.Struct):
+    python: HostPython
+    folder: str
+    index: str
+    path: str
+
+
+def _failure(output: bytes) -> HardpointError:
+    try:
+        return HardpointError.from_body(msgspec.json.decode(output, type=ErrorBody))
+    except msgspec.DecodeError:
+        said = output.decode(errors="replace")[-300:]
+        return HardpointError("SYS.1000", "The agent cannot be packed", f"packing the agent failed: {said}")
+
+
+def check_python(python: HostPython) -> None:
+    """Raise HardpointError (SYS.1006) for a Python that the agent does not run with."""
+    if python.version < PYTHON_LEAST:
+        least = ".".join(map(str, PYTHON_LEAST))
+        raise HardpointError(
+            "SYS.1006",
+            "Operation failed",
+            f"the host's Python is {python.dotted}, the agent needs {least} or newer",
+            remedy=f"install a newer one beside it on the host (`dnf install python3.11` on RHEL 9, "
+            f"`apt-get install python{least}` on Ubuntu 22.04) and try again",
+            blame=Blame.CALLER,
+        )
+
+
+def pack(python: HostPython, sources: Sources) -> bytes:
+    """Return the bundle of the release for such a host. Raises HardpointError (SYS.1006)."""
+    wanted = dependencies(python)
+    reasons = []
+    ways: list[Callable[[], list[Packaged]]] = [
+        lambda: from_installed(wanted, python),
+        lambda: from_folder(wanted, python, sources.folder),
+        lambda: from_index(wanted, python, sources.index),
+    ]
+    for take in ways:
+        try:
+            return _archive([*take(), _agent(release().version)], python)
+        except Missing as missing:
+            reasons.append(str(missing))
+    raise HardpointError(
+        "SYS.1006",
+        "Operation failed",
+        f"there are no wheels of the agent's dependencies for the host ({python}): {'; '.join(reasons)}",
+        remedy="on a machine with Internet, run `python -m mn wheelhouse --python "
+        f"{python.dotted} --architecture {python.architecture} --to FOLDER` and copy the folder's files to "
+        f"{sources.folder} on the management node",
+    )
+
+
+def _archive(packaged: Iterable[Packaged], python: HostPython) -> bytes:
+    """Return a tar.gz, the same for the same files, with bytecode when this Python makes the host's."""
+    files: dict[str, bytes] = {}
+    for each in packaged:
+        files |= each.files
+    if python.version == sys.version_info[:2]:
+        files |= _bytecode(files)
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in sorted(files):
+            member = tarfile.TarInfo(name)
+            member.size, member.mode = len(files[name]), 0o755 if name.endswith(".so") else 0o644
+            tar.addfile(member, io.BytesIO(files[name]))
+    return gzip.compress(raw.getvalue(), compresslevel=6, mtime=0)
+
+
+def _bytecode(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the compiled modules, valid whatever times their sources get."""
+    from py_compile import PycInvalidationMode
+
+    with tempfile.TemporaryDirectory(prefix="hardpoint-wheelhouse-") as temporary:
+        root = Path(temporary)
+        for name, content in files.items():
+            if name.endswith(".py"):
+                path = root / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        compileall.compile_dir(
+            root, quiet=2, stripdir=str(root), invalidation_mode=PycInvalidationMode.UNCHECKED_HASH
+        )
+        return {path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*.pyc")}
+
+
+def host_python(version: tuple[int, int] | None, architecture: str, libc: str | None) -> HostPython:
+    """Return the kind of a host. Raises HardpointError (SYS.1006) when it has no Python."""
+    if version is None:
+        raise HardpointError(
+            "SYS.1006",
+            "Operation failed",
+            "the host has no Python",
+            remedy="install python3 (3.11 or newer) on the host and try again",
+            blame=Blame.CALLER,
+        )
+    match = re.fullmatch(r"glibc (\d+)\.(\d+)", libc or "")
+    return HostPython(version, architecture, (int(match[1]), int(match[2])) if match else None)
+
+
+def main() -> int:
+    """Make one bundle: the order on standard input, an error on standard output."""
+    order = msgspec.json.decode(sys.stdin.buffer.read(), type=_Order)
+    path = Path(order.path)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        content = pack(order.python, Sources(Path(order.folder), order.index))
+        write_durably(path, content)
+    except HardpointError as error:
+        sys.stdout.buffer.write(msgspec.json.encode(error.to_body()))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
