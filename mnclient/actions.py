@@ -58,7 +58,7 @@ class AddSimulatorHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     _inventory = inventories.HostInventory
 
     name: str | None = None
-    """Required: name of the host: a text of 1 to 255 characters."""
+    """Required: name of the host: a text of 1 to 255 characters, none of them a control character."""
 
     managementIp: str | None = None
     """Required: address or name it is managed by: an IPv4 or IPv6 address or a host name."""
@@ -73,7 +73,7 @@ class AddSimulatorHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """A whole number."""
 
     machine: str | None = None
-    """A text of 1 to 255 characters."""
+    """A text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the host: a text of up to 2048 characters."""
@@ -1363,7 +1363,7 @@ class UpdateHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """Required: UUID of the host: the uuid of a resource."""
 
     name: str | None = None
-    """Name of the host: a text of 1 to 255 characters."""
+    """Name of the host: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the host: a text of up to 2048 characters."""
@@ -1411,7 +1411,7 @@ class UpdateKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """Required: UUID of the host: the uuid of a resource."""
 
     name: str | None = None
-    """Name of the host: a text of 1 to 255 characters."""
+    """Name of the host: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the host: a text of up to 2048 characters."""
@@ -1420,7 +1420,7 @@ class UpdateKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """Address or name it is managed by: an IPv4 or IPv6 address or a host name."""
 
     username: str | None = None
-    """SSH user: a text of 1 to 255 characters."""
+    """SSH user: a text of 1 to 255 characters, none of them a control character."""
 
     password: str | None = None
     """Password; it is stored encrypted and never shown: a text."""

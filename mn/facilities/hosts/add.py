@@ -29,7 +29,7 @@ from mn.facilities.hosts.rules import (
     check_survey,
     former_host,
 )
-from mn.facilities.hosts.tables import HOST, SEALED_FOR, Login, host_table
+from mn.facilities.hosts.tables import HOST, SEALED_FOR, host_table
 from mn.facilities.tags.rules import drop_tags
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Target
@@ -170,8 +170,6 @@ def insert_host(
         "password": sealed,
         "ssh_port": wanted.ssh_port,
         "ssh_host_key": host_key,
-        "login": Login.UNVERIFIED,
-        "reconnect_attempts": 0,
     }
     add(connection, HOST, values, wanted)
     claim(connection, addresses, uuid)

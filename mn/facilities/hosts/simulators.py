@@ -15,7 +15,7 @@ from mn.facilities.hosts.add import release_host, remove_host
 from mn.facilities.hosts.addresses import claim
 from mn.facilities.hosts.connecting import save_connected, take_host
 from mn.facilities.hosts.hypervisors import fitting_cluster
-from mn.facilities.hosts.tables import HOST, SEALED_FOR, Login
+from mn.facilities.hosts.tables import HOST, SEALED_FOR
 from mn.fleet.deploy import Simulated, Target
 from mn.rest.operation import Create, Reply
 from mn.rest.services import Job
@@ -108,8 +108,6 @@ def insert_host(connection: Connection, uuid: str, wanted: AddSimulatorHost, sea
         "username": "simulator",
         "password": sealed,
         "ssh_port": 22,
-        "login": Login.UNVERIFIED,
-        "reconnect_attempts": 0,
     }
     add(connection, HOST, values, wanted)
     claim(connection, [wanted.management_ip.text], uuid)
