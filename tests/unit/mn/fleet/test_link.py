@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator
 from agentkit.errors import HardpointError
 from agentkit.wire import Event, EventKind
 from mn.fleet import link
-from mn.fleet.client import Endpoint, probed_socket, unreachable
-from mn.fleet.link import HostLink, Turns
+from mn.fleet.client import Endpoint, unreachable
+from mn.fleet.link import HostLink, Pacing
+from mn.fleet.stream import probed_socket
 
 HASH = "0" * 64
 
@@ -24,17 +25,18 @@ class Agents:
         self.go = asyncio.Event()
 
     async def events(
-        self, endpoint: Endpoint, _instance: str | None, _since: int | None
+        self, endpoint: Endpoint, _instance: str | None, _since: int | None, turn: asyncio.Semaphore
     ) -> AsyncIterator[Event]:
-        self.at_once += 1
-        self.most_at_once = max(self.most_at_once, self.at_once)
-        try:
-            await asyncio.sleep(0)
-            if endpoint.host_uuid in self.hung:
-                await self.go.wait()
-                raise unreachable(endpoint, TimeoutError())
-        finally:
-            self.at_once -= 1
+        async with turn:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+            try:
+                await asyncio.sleep(0)
+                if endpoint.host_uuid in self.hung:
+                    await self.go.wait()
+                    raise unreachable(endpoint, TimeoutError())
+            finally:
+                self.at_once -= 1
         hello = {"agent": "kvmagent", "version": "1", "protocol": 1, "instance": "i", "time": 0}
         hello |= {"hostUuid": endpoint.host_uuid, "inventoryHash": HASH}
         yield Event(seq=0, instance="i", kind=EventKind.RESET, data=hello)
@@ -70,9 +72,9 @@ def links_of(uuids, agents, seen, turns):
 
 
 async def test_no_more_hosts_are_dialled_at_once_than_there_are_turns(monkeypatch):
-    monkeypatch.setattr(link, "HOPEFUL_DIALS", 5)
+    monkeypatch.setattr(link, "HOPEFUL_HANDSHAKES", 5)
     agents, seen = Agents(set()), Seen()
-    links = links_of([f"h{n}" for n in range(100)], agents, seen, Turns())
+    links = links_of([f"h{n}" for n in range(100)], agents, seen, Pacing())
     for one in links:
         one.start()
     await until(lambda: len(seen.connections) == 100)
@@ -81,9 +83,9 @@ async def test_no_more_hosts_are_dialled_at_once_than_there_are_turns(monkeypatc
 
 
 async def test_hosts_that_were_lost_do_not_hold_up_those_that_answer(monkeypatch):
-    monkeypatch.setattr(link, "HOPEFUL_DIALS", 5)
+    monkeypatch.setattr(link, "HOPEFUL_HANDSHAKES", 5)
     monkeypatch.setattr(link, "RECONNECT_FIRST_S", 0.001)
-    agents, seen, turns = Agents({f"dead{n}" for n in range(5)}), Seen(), Turns()
+    agents, seen, turns = Agents({f"dead{n}" for n in range(5)}), Seen(), Pacing()
     dead = links_of(sorted(agents.hung), agents, seen, turns)
     for one in dead:
         one.start()
@@ -108,9 +110,9 @@ async def test_an_agent_of_another_host_at_the_address_is_told_as_a_loss(monkeyp
         reasons.append(reason.details)
 
     seen.lost = lost  # type: ignore[method-assign]
-    (one,) = links_of(["wanted"], agents, seen, Turns())
+    (one,) = links_of(["wanted"], agents, seen, Pacing())
     answering = agents.events
-    agents.events = lambda _e, i, s: answering(Endpoint("other", "127.0.0.1", 1), i, s)  # type: ignore[method-assign]
+    agents.events = lambda _e, i, s, t: answering(Endpoint("other", "127.0.0.1", 1), i, s, t)  # type: ignore[method-assign]
     one.start()
     await until(lambda: bool(reasons))
     assert "is the one of host other" in reasons[0]
@@ -119,7 +121,7 @@ async def test_an_agent_of_another_host_at_the_address_is_told_as_a_loss(monkeyp
 
 
 async def test_a_peer_that_is_silent_is_probed_by_the_kernel_and_given_up_within_eight_seconds():
-    with probed_socket((socket.AF_INET, socket.SOCK_STREAM, 0, "", ("127.0.0.1", 1))) as probed:
+    with probed_socket(socket.AF_INET, socket.SOCK_STREAM, 0) as probed:
         assert probed.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         first, every, most = (
             probed.getsockopt(socket.IPPROTO_TCP, option)
