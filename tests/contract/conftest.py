@@ -144,11 +144,10 @@ _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
 
 
 MKCONFIG = """#!/bin/sh
-# reads /etc/default/grub.d/*.cfg
 set -e
-cd "$HARDPOINT_ROOT"
-. ./etc/default/grub
-for file in ./etc/default/grub.d/*.cfg; do [ ! -e "$file" ] || . "$file"; done
+sysconfdir="$HARDPOINT_ROOT/etc"
+. "$sysconfdir/default/grub"
+for file in ${sysconfdir}/default/grub.d/*.cfg; do [ ! -e "$file" ] || . "$file"; done
 echo "linux /vmlinuz $GRUB_CMDLINE_LINUX" > "$HARDPOINT_ROOT$2"
 """
 
