@@ -52,7 +52,9 @@ def test_this_environments_packages_run_the_agent_in_a_bare_virtual_environment(
     assert not any(name.startswith(("mn/", "mnclient/", "tests/")) for name in names)
     assert any(name.endswith(".pyc") for name in names)
     python = str(tmp_path / "venv" / "bin" / "python")
-    code = "import kvmagent.server as s, aiohttp, pyudev, pyroute2; print(s.agent_version(), aiohttp.__file__)"
+    code = (
+        "import kvmagent.server as s, aiohttp, pyudev, pyroute2; print(s.agent_version(), aiohttp.__file__)"
+    )
     done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True, check=True, cwd="/")
     version, place = done.stdout.split()
     assert version == release().version
