@@ -183,6 +183,13 @@ class Node:
             self._process.wait(STOP_TIMEOUT_S)
             self._process = None
 
+    def kill(self) -> None:
+        """End its process as a crash would; its agents go on."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(STOP_TIMEOUT_S)
+        self._process = None
+
     def restart(self) -> None:
         """Stop and start; the port may be another one afterwards."""
         self.stop()
