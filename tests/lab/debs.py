@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import email.utils
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
