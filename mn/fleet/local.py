@@ -17,6 +17,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from agentkit.errors import HardpointError
 from agentkit.files import write_durably
@@ -42,6 +43,7 @@ class LocalDeployer:
         self._ca = ca
         self._root = root
         self._rescan_s = rescan_s
+        self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def serves(self, target: Target) -> bool:
         """Say whether the address is this machine's loopback."""
@@ -57,7 +59,11 @@ class LocalDeployer:
         return None
 
     async def deploy(self, target: Target, report: Report = silent) -> Endpoint:
-        """Start the agent unless it runs, return where it listens."""
+        """Start the agent unless it runs, return where it listens; callers that come together start one."""
+        async with self._starting.setdefault(target.host_uuid, asyncio.Lock()):
+            return await self._deploy(target)
+
+    async def _deploy(self, target: Target) -> Endpoint:
         home = self._home(target)
         await asyncio.to_thread(_forget_other_address, home, target.address)
         running = await asyncio.to_thread(running_port, home)

@@ -191,6 +191,9 @@ async def update_hosts(
         except HardpointError as error:
             log.warning("host not updated", extra={"host": uuid, "reason": error.details})
             return HostOutcome(error=error.to_body())
+        except Exception:
+            log.exception("host not updated by a fault of the node", extra={"host": uuid})
+            return HostOutcome(error=_fault(uuid).to_body())
         finally:
             tell(uuid, 100)
 
@@ -330,6 +333,15 @@ def _why_not(name: str, uuid: str, state: str, status: str) -> HardpointError | 
     if status != "Connected":
         return _refused(f"host {name} ({uuid}) is {status}", "connect the host first")
     return None
+
+
+def _fault(uuid: str) -> HardpointError:
+    return HardpointError(
+        "SYS.1000",
+        "Internal error",
+        f"an unexpected error while host {uuid} was updated",
+        remedy="see the log of the management node for this host, and report it",
+    )
 
 
 def _gone(uuid: str) -> HardpointError:
