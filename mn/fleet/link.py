@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 RECONNECT_FIRST_S, RECONNECT_MOST_S = 0.2, 5.0
 """Pauses between two attempts at a host, each drawn from half to one and a half times of it."""
-ATTEMPTS, HOPEFUL_HANDSHAKES, VAIN_HANDSHAKES, INVENTORIES = 256, 64, 32, 64
+ATTEMPTS, HOPEFUL_HANDSHAKES, VAIN_HANDSHAKES, INVENTORIES = 128, 64, 32, 64
 
 
 class Lane:
