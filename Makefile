@@ -11,7 +11,7 @@ BENCH := .venv/installed-bench
 
 export PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-postgres check openapi describe bench bare clean
+.PHONY: help venv run test test-postgres lab check openapi describe bench bare clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -28,6 +28,10 @@ test: $(VENV) ## run the unit, contract and integration tests
 test-postgres: $(VENV) ## run the contract and integration tests on a PostgreSQL of their own
 	@scripts/bootstrap test
 	HARDPOINT_TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/contract tests/integration
+
+lab: $(VENV) ## run the tests on QEMU guests as hosts (root; docs/lab.md)
+	@scripts/bootstrap lab
+	$(BIN)/python -m pytest tests/lab
 
 check: $(VENV) ## lint, formatting, types, who may import whom, unit tests
 	$(BIN)/ruff check

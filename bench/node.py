@@ -35,9 +35,15 @@ def node(state: Path) -> Iterator[Node]:
     log = state.with_name(f"{state.name}.log")
     with running(["-m", "mn", "serve", "--state", str(state), "--port", "0"], log) as process:
         lock = state / "mn.lock"
-        url = until(lambda: json_file(lock).get("url"), f"mn serves (see {log})", process)
+        url = until(lambda: _url(lock, process.pid), f"mn serves (see {log})", process)
         base = f"{url}/zstack/v1"
         yield Node(process.pid, base, _log_in(base))
+
+
+def _url(lock: Path, pid: int) -> str | None:
+    """Return where the process serves; the lock file may be that of the process before."""
+    content = json_file(lock)
+    return content.get("url") if content.get("pid") == pid else None
 
 
 def _log_in(base: str) -> str:

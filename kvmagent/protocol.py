@@ -112,7 +112,9 @@ class NetworkInterface(Wire):
 class HostFacts(Wire):
     """What the machine is.
 
-    Sizes in bytes; `virtualisation` is `vmx`, `svm` or None; `kvm` says /dev/kvm is there.
+    Sizes in bytes; `virtualisation` is `vmx`, `svm` or None; `kvm` says /dev/kvm is there; `ept` whether the
+    loaded KVM module uses nested page tables, None when none is loaded; `libvirt_version` is that of the
+    library, `iscsi_initiator` the IQN that the host logs in to portals with.
     """
 
     hostname: str
@@ -136,6 +138,10 @@ class HostFacts(Wire):
     system_vendor: str | None
     system_product: str | None
     system_serial: str | None
+    distribution_codename: str | None = None
+    ept: bool | None = None
+    libvirt_version: str | None = None
+    iscsi_initiator: str | None = None
 
 
 class Inventory(Wire):

@@ -25,6 +25,7 @@ from mn.db.open import open_database
 from mn.db.schema import metadata, new_uuid
 from mn.db.vault import Vault
 from mn.facilities.accounts.tables import DEFAULT_PASSWORD_NOTICE, ensure_admin
+from mn.facilities.hosts.reconnector import Reconnector
 from mn.facilities.hosts.shell_output import remove_outputs
 from mn.facilities.hosts.stock import StockObserver
 from mn.facilities.hosts.tables import expect_hosts, host_table, load_deployed
@@ -79,6 +80,7 @@ class Node:
     runner: web.AppRunner
     url: str
     hooks: WebHooks
+    reconnector: Reconnector
     chores: list[asyncio.Task[None]]
 
 
@@ -120,7 +122,8 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
         Shares(settings.shell_hosts_at_once_in_all, settings.shell_hosts_at_once),
         _outputs(settings),
     )
-    fleet.observe(StockObserver(db, global_settings))
+    reconnector = Reconnector(services)
+    fleet.observe(StockObserver(db, global_settings, reconnector))
     engine = Engine(
         db, services, resolver(codec), boundary=boundary, keep_s=lambda: global_settings[JOB_KEPT]
     )
@@ -138,10 +141,12 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
         await _track_hosts(services)
         await hooks.start()
         resumed = await engine.start()
+        await reconnector.start()
         await remove_outputs(services)
         url = await _listen(runner, bound, tls)
     except BaseException:
         await runner.cleanup()
+        await reconnector.stop()
         await engine.stop()
         await hooks.stop()
         await fleet.stop()
@@ -151,7 +156,7 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
         asyncio.create_task(_chores(services, ca, context, server)),
         asyncio.create_task(_heartbeat(services)),
     ]
-    return Node(services, engine, runner, url, hooks, chores)
+    return Node(services, engine, runner, url, hooks, reconnector, chores)
 
 
 async def stop(node: Node) -> None:
@@ -159,6 +164,7 @@ async def stop(node: Node) -> None:
     for chore in node.chores:
         chore.cancel()
     await node.runner.cleanup()
+    await node.reconnector.stop()
     await node.engine.stop()
     await node.hooks.stop()
     await node.services.fleet.stop()

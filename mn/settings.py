@@ -61,6 +61,15 @@ class Settings(BaseSettings):
         " 4 s more is lost. A host without power or network is lost after 8 s whatever this says",
     )
     ssh_check_timeout_s: float = Field(10.0, gt=0, description="seconds to wait for a host's SSH server")
+    reconnect_after_s: float = Field(
+        10.0,
+        gt=0,
+        description="seconds that a lost host has to come back by itself before it is reconnected; each"
+        " further attempt waits about twice as long",
+    )
+    reconnect_after_max_s: float = Field(
+        300.0, gt=0, description="the longest wait between two attempts to reconnect a lost host"
+    )
     shell_timeout_s: float = Field(
         300.0, gt=0, description="seconds a script of KvmRunShell may take on a host"
     )

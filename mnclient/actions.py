@@ -11,7 +11,7 @@ from mnclient import sdk
 
 
 class AddKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
-    """Add a KVM host: deploy its agent, connect it, take stock of its devices (manual 4.3.9)."""
+    """Add a KVM host: look at it, deploy its agent, connect it, take stock of its devices (manual 4.3.9)."""
 
     Result = sdk.Result[sdk.One[inventories.HostInventory]]
     _name = "AddKVMHost"
@@ -19,13 +19,13 @@ class AddKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     _inventory = inventories.HostInventory
 
     username: str | None = None
-    """Required: SSH user: a text of 1 to 255 characters."""
+    """Required: SSH user: a text of 1 to 255 characters, none of them a control character."""
 
     password: str | None = None
     """Required: password; it is stored encrypted and never shown: a text."""
 
     name: str | None = None
-    """Required: name of the host: a text of 1 to 255 characters."""
+    """Required: name of the host: a text of 1 to 255 characters, none of them a control character."""
 
     managementIp: str | None = None
     """Required: address or name it is managed by: an IPv4 or IPv6 address or a host name."""
@@ -35,6 +35,45 @@ class AddKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
 
     sshPort: int | None = None
     """SSH port: a whole number from 1 to 65535."""
+
+    description: str | None = None
+    """Description of the host: a text of up to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AddSimulatorHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
+    """Add a simulated host to a Simulator cluster (extension)."""
+
+    Result = sdk.Result[sdk.One[inventories.HostInventory]]
+    _name = "AddSimulatorHost"
+    _value = sdk.One
+    _inventory = inventories.HostInventory
+
+    name: str | None = None
+    """Required: name of the host: a text of 1 to 255 characters, none of them a control character."""
+
+    managementIp: str | None = None
+    """Required: address or name it is managed by: an IPv4 or IPv6 address or a host name."""
+
+    clusterUuid: str | None = None
+    """Required: UUID of its cluster: the uuid of a resource."""
+
+    memoryCapacity: int | None = None
+    """A whole number."""
+
+    cpuCapacity: int | None = None
+    """A whole number."""
+
+    machine: str | None = None
+    """A text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the host: a text of up to 2048 characters."""
@@ -88,6 +127,27 @@ class ChangeClusterStateAction(sdk.Action[sdk.One[inventories.ClusterInventory]]
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class ChangeHostStateAction(sdk.Action[sdk.One[inventories.HostInventory]]):
+    """Enable or disable a host, or take it into maintenance (manual 4.3.4)."""
+
+    Result = sdk.Result[sdk.One[inventories.HostInventory]]
+    _name = "ChangeHostState"
+    _value = sdk.One
+    _inventory = inventories.HostInventory
+
+    uuid: str | None = None
+    """Required: UUID of the host: the uuid of a resource."""
+
+    stateEvent: str | None = None
+    """Required: what to do to the state: a state event: enable, disable or maintain."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class ChangeZoneStateAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
     """Enable or disable a zone with its clusters and their hosts (manual 4.1.5)."""
 
@@ -118,7 +178,7 @@ class CreateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
     _inventory = inventories.AccountInventory
 
     name: str | None = None
-    """Required: name of the account: a text of 1 to 255 characters."""
+    """Required: name of the account: a text of 1 to 255 characters, none of them a control character."""
 
     password: str | None = None
     """Required: password; it is stored encrypted and never shown: a text."""
@@ -151,7 +211,7 @@ class CreateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """Required: UUID of its zone: the uuid of a resource."""
 
     name: str | None = None
-    """Required: name of the cluster: a text of 1 to 255 characters."""
+    """Required: name of the cluster: a text of 1 to 255 characters, none of them a control character."""
 
     hypervisorType: str | None = None
     """Required: KVM or Simulator: one of KVM, Simulator."""
@@ -229,7 +289,7 @@ class CreateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
     _inventory = inventories.ZoneInventory
 
     name: str | None = None
-    """Required: name of the zone: a text of 1 to 255 characters."""
+    """Required: name of the zone: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the zone: a text of up to 2048 characters."""
@@ -270,6 +330,27 @@ class DeleteClusterAction(sdk.Action[sdk.Value]):
 
     Result = sdk.Result[sdk.Value]
     _name = "DeleteCluster"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DeleteHostAction(sdk.Action[sdk.Value]):
+    """Delete a host (manual 4.3.2): its agent is removed from it, its devices and tags go with it."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteHost"
     _value = sdk.Value
     _inventory = None
 
@@ -523,7 +604,7 @@ class LogInByAccountAction(sdk.Action[inventories.LogInByAccountReply]):
     _inventory = None
 
     accountName: str | None = None
-    """Required: name of the account: a text of 1 to 255 characters."""
+    """Required: name of the account: a text of 1 to 255 characters, none of them a control character."""
 
     password: str | None = None
     """Required: password; it is stored encrypted and never shown: a text."""
@@ -1099,6 +1180,24 @@ class QueryZoneAction(sdk.Action[sdk.Many[inventories.ZoneInventory]]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class ReconnectHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
+    """Connect a host again and take stock of its devices (manual 4.3.5)."""
+
+    Result = sdk.Result[sdk.One[inventories.HostInventory]]
+    _name = "ReconnectHost"
+    _value = sdk.One
+    _inventory = inventories.HostInventory
+
+    uuid: str | None = None
+    """Required: UUID of the host: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class RenewSessionAction(sdk.Action[inventories.RenewSessionReply]):
     """Let a session end at a later (or earlier) time. Answered at once as all that has to do with login (manual 3.5), so that the session's UUID, which is a secret, is in no journal."""
 
@@ -1135,7 +1234,7 @@ class SubmitLongJobAction(sdk.Action[sdk.One[inventories.LongJobInventory]]):
     """Required: its parameters as JSON, secrets as stars: the operation's parameters, a JSON object."""
 
     name: str | None = None
-    """Name of the long job: a text of 1 to 255 characters."""
+    """Name of the long job: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the long job: a text of up to 2048 characters."""
@@ -1165,7 +1264,7 @@ class UpdateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
     """Required: UUID of the account: the uuid of a resource."""
 
     name: str | None = None
-    """Name of the account: a text of 1 to 255 characters."""
+    """Name of the account: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the account: a text of up to 2048 characters."""
@@ -1192,7 +1291,7 @@ class UpdateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """Required: UUID of the cluster: the uuid of a resource."""
 
     name: str | None = None
-    """Name of the cluster: a text of 1 to 255 characters."""
+    """Name of the cluster: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the cluster: a text of up to 2048 characters."""
@@ -1252,6 +1351,33 @@ class UpdateGlobalConfigAction(sdk.Action[sdk.One[inventories.GlobalConfigInvent
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class UpdateHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
+    """Change a host's name, description or address (manual 4.3.3); the address holds from the next reconnect on."""
+
+    Result = sdk.Result[sdk.One[inventories.HostInventory]]
+    _name = "UpdateHost"
+    _value = sdk.One
+    _inventory = inventories.HostInventory
+
+    uuid: str | None = None
+    """Required: UUID of the host: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the host: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the host: a text of up to 2048 characters."""
+
+    managementIp: str | None = None
+    """Address or name it is managed by: an IPv4 or IPv6 address or a host name."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class UpdateHostIommuStateAction(sdk.Action[inventories.UpdateHostIommuStateReply]):
     """Enable or disable a host's IOMMU from its next boot on (manual 4.3.11.13)."""
 
@@ -1265,6 +1391,45 @@ class UpdateHostIommuStateAction(sdk.Action[inventories.UpdateHostIommuStateRepl
 
     state: str | None = None
     """Required: one of Enabled, Disabled."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
+    """Change a KVM host (manual 4.3.8); address and login hold from the next reconnect on."""
+
+    Result = sdk.Result[sdk.One[inventories.HostInventory]]
+    _name = "UpdateKVMHost"
+    _value = sdk.One
+    _inventory = inventories.HostInventory
+
+    uuid: str | None = None
+    """Required: UUID of the host: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the host: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the host: a text of up to 2048 characters."""
+
+    managementIp: str | None = None
+    """Address or name it is managed by: an IPv4 or IPv6 address or a host name."""
+
+    username: str | None = None
+    """SSH user: a text of 1 to 255 characters, none of them a control character."""
+
+    password: str | None = None
+    """Password; it is stored encrypted and never shown: a text."""
+
+    sshPort: int | None = None
+    """SSH port: a whole number from 1 to 65535."""
+
+    resetHostKey: bool | None = None
+    """True or false."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""
@@ -1306,7 +1471,7 @@ class UpdateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
     """Required: UUID of the zone: the uuid of a resource."""
 
     name: str | None = None
-    """Name of the zone: a text of 1 to 255 characters."""
+    """Name of the zone: a text of 1 to 255 characters, none of them a control character."""
 
     description: str | None = None
     """Description of the zone: a text of up to 2048 characters."""

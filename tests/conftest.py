@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 REQUIRE_ALL = "HARDPOINT_REQUIRE_ALL"
-REQUIRED_TIERS = tuple(Path(__file__).parent / tier for tier in ("unit", "contract", "integration"))
+REQUIRED_TIERS = tuple(Path(__file__).parent / tier for tier in ("unit", "contract", "integration", "lab"))
 
 _refused = pytest.StashKey[list[str]]()
 

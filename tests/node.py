@@ -6,11 +6,12 @@ import hashlib
 import http.client
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,9 @@ import pytest
 from tests import postgres
 
 REPOSITORY = Path(__file__).parents[1]
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 60.0
-JOB_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 120.0
+JOB_TIMEOUT_S = 180.0
 POLL_S = 0.02
 PREFIX = "/zstack/v1"
 ADMIN = "admin"
@@ -137,12 +138,21 @@ class Rest:
 
 
 class Node:
-    """A management node on a state folder of its own; `environment` are HARDPOINT_ settings."""
+    """A management node on a state folder of its own; `environment` are HARDPOINT_ settings.
 
-    def __init__(self, state: Path, environment: Mapping[str, str] | None = None) -> None:
+    `program` is what Python runs instead of `-m mn`.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = ("-m", "mn"),
+    ) -> None:
         self.state = state
+        self.program = program
         self.url = ""
-        self._environment = {
+        self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("HARDPOINT_")},
             "HARDPOINT_LOGIN_FAILURES": "1000",  # tests share an address and guess passwords on purpose
             "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
@@ -154,14 +164,14 @@ class Node:
     def start(self) -> None:
         """Start the process; returns when it serves."""
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        argv = [sys.executable, "-m", "mn", "serve", "--state", str(self.state), "--port", "0"]
+        argv = [sys.executable, *self.program, "serve", "--state", str(self.state), "--port", "0"]
         with (self.state / "mn.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*argv, "--local-agents"],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=self._environment,
+                env=self.environment,
                 cwd="/",
             )
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -177,18 +187,40 @@ class Node:
         """Stop it and its agents, as a user would."""
         argv = [sys.executable, "-m", "mn", "stop", "--state", str(self.state)]
         subprocess.run(
-            argv, env=self._environment, cwd="/", check=True, capture_output=True, timeout=STOP_TIMEOUT_S
+            argv, env=self.environment, cwd="/", check=True, capture_output=True, timeout=STOP_TIMEOUT_S
         )
         if self._process is not None:
             self._process.wait(STOP_TIMEOUT_S)
             self._process = None
 
+    def wait_until_killed(self) -> None:
+        """Wait for its process to be killed by somebody."""
+        assert self._process is not None
+        assert self._process.wait(JOB_TIMEOUT_S) == -signal.SIGKILL, self.log()[-2000:]
+        self._process = None
+
     def kill(self) -> None:
-        """End its process as a crash would; its agents go on."""
+        """End its process at once, as a power cut would; its agents go on."""
         assert self._process is not None
         self._process.kill()
         self._process.wait(STOP_TIMEOUT_S)
         self._process = None
+
+    @property
+    def pid(self) -> int:
+        """The pid of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def wait(self) -> None:
+        """Return when the process has ended."""
+        assert self._process is not None
+        self._process.wait(STOP_TIMEOUT_S)
+        self._process = None
+
+    def has_ended(self) -> bool:
+        """Say whether the process is gone."""
+        return self._process is None or self._process.poll() is not None
 
     def restart(self) -> None:
         """Stop and start; the port may be another one afterwards."""

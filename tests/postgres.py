@@ -244,6 +244,17 @@ def rows(state: Path, query: str) -> list[tuple[Any, ...]]:
         return db.execute(query).fetchall()
 
 
+def holders(state: Path, secret: str) -> list[str]:
+    """Return where a text can be read: files of a node's state folder, and the tables of its PostgreSQL."""
+    found = [str(f) for f in state.rglob("*") if f.is_file() and secret.encode() in f.read_bytes()]
+    if wanted():
+        for (table,) in rows(state, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+            as_text = f"strpos(t::text, '{secret}') > 0 OR strpos(t::text, '{secret.encode().hex()}') > 0"
+            if rows(state, f'SELECT 1 FROM "{table}" t WHERE {as_text} LIMIT 1'):
+                found.append(f"table {table}")
+    return found
+
+
 class _Forwarded:
     """A connection of SQLAlchemy whose methods run on the database's own loop; tests call it as any other."""
 

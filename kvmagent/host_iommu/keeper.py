@@ -25,7 +25,7 @@ MEMORY_FILE = "iommu.json"
 LOADER_TIMEOUT_S = 900.0
 """Generating a menu looks at every disk; writing entries may build an initial RAM disk for each kernel."""
 MODPROBE_TIMEOUT_S = 30.0
-_FILE_MODE = 0o644
+_FILE_MODE, _FOLDER_MODE = 0o644, 0o755
 
 
 class IommuKeeper:
@@ -155,10 +155,18 @@ def _write_all(tree: Tree, files: dict[str, str | None]) -> None:
             if file.parent.is_dir():
                 remove_durably(file)
             continue
-        file.parent.mkdir(parents=True, exist_ok=True)
+        _make_folder(file.parent)
         mode = file.stat().st_mode & 0o777 if file.exists() else _FILE_MODE
         write_durably(file, text.encode("utf-8", "surrogateescape"), mode=mode)
         file.chmod(mode)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder with those above it, readable for all as its neighbours are: the agent's umask is not."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir()
+        folder.chmod(_FOLDER_MODE)
 
 
 def _check(tree: Tree, plan: Plan) -> None:

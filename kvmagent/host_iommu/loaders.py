@@ -19,6 +19,8 @@ DROP_IN = f"{DROP_INS}/90-hardpoint-iommu.cfg"
 KERNEL_LINE = "/etc/kernel/cmdline"
 ENTRIES = ("/boot/loader/entries", "/efi/loader/entries", "/boot/efi/loader/entries")
 _LOADER_CONF = ("/boot/loader/loader.conf", "/efi/loader/loader.conf", "/boot/efi/loader/loader.conf")
+_READS_DROP_INS = "/default/grub.d/*.cfg"
+"""What grub-mkconfig has in it where it reads drop-ins; before it stands /etc or a variable for it."""
 _LOADER_INFO = "/sys/firmware/efi/efivars/LoaderInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
 _MENUS = ("/boot/grub2/grub.cfg", "/boot/grub/grub.cfg")
 _MENU_LINKS = ("/etc/grub2.cfg", "/etc/grub2-efi.cfg", "/etc/grub.cfg", "/etc/grub-efi.cfg")
@@ -39,7 +41,7 @@ def find_loader(tree: Tree) -> Loader | None:
     if _runs_systemd_boot(tree):
         return Loader.SYSTEMD_BOOT
     mkconfig = find_program(tree, "grub-mkconfig", "grub2-mkconfig")
-    if mkconfig and f"{DROP_INS}/*.cfg" in (tree.text(mkconfig) or ""):
+    if mkconfig and _READS_DROP_INS in (tree.text(mkconfig) or ""):
         return Loader.GRUB_DROP_IN
     if find_program(tree, "grubby") and "GRUB_ENABLE_BLSCFG=true" in _settings(tree) and entries(tree):
         return Loader.GRUB_ENTRIES

@@ -12,6 +12,7 @@ from kvmagent.protocol import HostFacts
 KIB = 1024
 DMI = "/sys/class/dmi/id"
 CPUS = "/sys/devices/system/cpu"
+LIBRARIES = ("/usr/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu")
 _CPU = re.compile(r"cpu\d+")
 _PLACEHOLDERS = frozenset(
     {
@@ -89,6 +90,10 @@ def read_facts(tree: Tree) -> HostFacts:
         system_vendor=_dmi(tree, "sys_vendor"),
         system_product=_dmi(tree, "product_name"),
         system_serial=_dmi(tree, "product_serial"),
+        distribution_codename=release.get("VERSION_CODENAME") or None,
+        ept=_nested_pages(tree),
+        libvirt_version=_libvirt(tree),
+        iscsi_initiator=initiator_name(tree.text("/etc/iscsi/initiatorname.iscsi") or ""),
     )
 
 
@@ -128,6 +133,31 @@ def os_release(text: str) -> dict[str, str]:
 
 def _vendor(cpu: dict[str, str]) -> str:
     return cpu.get("vendor_id") or cpu.get("CPU implementer") or ""
+
+
+def initiator_name(text: str) -> str | None:
+    """Return the name of open-iscsi's `initiatorname.iscsi`."""
+    match = re.search(r"^\s*InitiatorName\s*=\s*(\S+)", text, re.MULTILINE)
+    return match[1] if match else None
+
+
+def libvirt_version(file: str) -> str | None:
+    """Return the version that the name of the library has: `libvirt.so.0.9004.1` is 9.4.1."""
+    match = re.fullmatch(r"libvirt\.so\.0\.(\d+)\.(\d+)", file)
+    return f"{int(match[1]) // 1000}.{int(match[1]) % 1000}.{match[2]}" if match else None
+
+
+def _libvirt(tree: Tree) -> str | None:
+    names = (tree.link_name(f"{folder}/libvirt.so.0") for folder in LIBRARIES)
+    return next((version for name in names if name and (version := libvirt_version(name))), None)
+
+
+def _nested_pages(tree: Tree) -> bool | None:
+    for parameter in ("kvm_intel/parameters/ept", "kvm_amd/parameters/npt"):
+        value = tree.text(f"/sys/module/{parameter}")
+        if value:
+            return value in ("Y", "1")
+    return None
 
 
 def _topology(tree: Tree, cpus: CpuInfo) -> tuple[int, int]:

@@ -66,6 +66,7 @@ class Result(msgspec.Struct, rename="camel", omit_defaults=True):
 def main(argv: Sequence[str]) -> int:
     """Do the work, or, with `--detach`, leave it to a process that has no parent."""
     directory = Path(argv[-1])
+    os.umask(0o077)
     if "--detach" in argv and not _detach(directory):
         return 0
     with (directory / LOCK).open("ab") as lock:
@@ -198,6 +199,7 @@ class Update:
             stderr=subprocess.STDOUT,
             env=self._environment(manager),
             cwd="/",
+            umask=0o022,  # what is installed is for all
         )
         with process, process.stdout or open(os.devnull, "rb") as output:  # noqa: PTH123 it is never None
             for raw in output:

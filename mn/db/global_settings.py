@@ -63,6 +63,38 @@ class GlobalSetting:
         return str(int(value)) if self.whole else f"{value:g}"
 
 
+@dataclass(frozen=True)
+class Switch(GlobalSetting):
+    """A setting that is true (1) or false (0)."""
+
+    @property
+    def description(self) -> str:
+        """The setting in words."""
+        return f"{self.meaning}; true or false"
+
+    def parse(self, text: str) -> float:
+        """Return 1 or 0. Raises HardpointError (SYS.1007) for what is neither `true` nor `false`."""
+        value = {"true": 1.0, "false": 0.0}.get(text.strip().lower())
+        if value is None:
+            raise HardpointError(
+                "SYS.1007",
+                "Invalid argument",
+                f"'{text}' is no value of the setting {self.category} {self.name}",
+                remedy="give true or false",
+                blame=Blame.CALLER,
+            )
+        return value
+
+    def text(self, value: float) -> str:
+        """Return `true` or `false`."""
+        return "true" if value else "false"
+
+
+def switch(category: str, name: str, *, default: bool, meaning: str) -> Switch:
+    """Return a setting that is true or false."""
+    return Switch(category, name, float(default), 0, 1, "", meaning)
+
+
 SESSION_TIMEOUT = GlobalSetting(
     "identity", "session.timeout", 7200, 60, 31_536_000, "seconds", "how long a session lives without a call"
 )
@@ -100,7 +132,85 @@ OS_UPDATES = GlobalSetting(
     "hosts",
     "hosts of all clusters together whose operating system is updated at once",
 )
-ALL = (SESSION_TIMEOUT, SESSIONS_PER_ACCOUNT, JOB_KEPT, CPU_RATIO, CLUSTER_OS_UPDATES, OS_UPDATES)
+AUTO_RECONNECT = switch(
+    "host",
+    "connection.autoReconnectOnError",
+    default=True,
+    meaning="whether a lost host whose SSH server answers is reconnected by itself",
+)
+AUTO_RECONNECT_MOST = GlobalSetting(
+    "host",
+    "connection.autoReconnectOnError.maxAttemptsNum",
+    0,
+    0,
+    1_000_000,
+    "attempts",
+    "how often a lost host is reconnected by itself before it is left alone; 0: without end",
+)
+RECONNECTS_AT_ONCE = GlobalSetting(
+    "host",
+    "load.parallelismDegree",
+    10,
+    1,
+    1000,
+    "hosts",
+    "hosts that are looked at or reconnected by themselves at the same time",
+)
+CLOCK_OFFSET = GlobalSetting(
+    "host",
+    "clock.maxOffset",
+    30,
+    1,
+    3600,
+    "seconds",
+    "how far the clock of a host may be from the management node's when the host is added or reconnected",
+)
+SSH_PATIENCE = GlobalSetting(
+    "kvm",
+    "testSshPortOpenTimeout",
+    30,
+    0,
+    3600,
+    "seconds",
+    "how long a host that is added or reconnected may take to open its SSH port",
+)
+SSH_PROBE = GlobalSetting(
+    "kvm",
+    "testSshPortOnConnectTimeout",
+    2,
+    1,
+    60,
+    "seconds",
+    "how long one look at the SSH port of a host may take",
+)
+SAME_CPU_MODEL = switch(
+    "kvm",
+    "checkHostCpuModelName",
+    default=False,
+    meaning="whether a new host must have the CPU model of the other hosts of its cluster",
+)
+SAME_DISTRIBUTION = switch(
+    "kvm",
+    "checkHostDistribution",
+    default=True,
+    meaning="whether a new host must have the distribution and version of the other hosts of its cluster",
+)
+ALL = (
+    SESSION_TIMEOUT,
+    SESSIONS_PER_ACCOUNT,
+    JOB_KEPT,
+    CPU_RATIO,
+    AUTO_RECONNECT,
+    AUTO_RECONNECT_MOST,
+    RECONNECTS_AT_ONCE,
+    CLOCK_OFFSET,
+    SSH_PATIENCE,
+    SSH_PROBE,
+    SAME_CPU_MODEL,
+    SAME_DISTRIBUTION,
+    CLUSTER_OS_UPDATES,
+    OS_UPDATES,
+)
 
 
 class GlobalSettings:

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Boolean, Column, Connection, ForeignKey, Stri
 
 from kvmagent.protocol import BlockDevice
 from mn.db.schema import Document, date_columns, identity_columns, metadata, private, uuid_column
+from mn.facilities.cascade import part_of
 from mn.facilities.devices import DeviceTable, Observation, Seen, identity_of, sync
 from mn.facilities.hosts.tables import HOST
 from mn.query.resource import Relation, Resource
@@ -43,6 +44,7 @@ block_table = Table(
 
 BLOCK_DEVICE = Resource("BlockDevice", block_table, {"host": Relation(lambda: HOST, "hostUuid", "uuid")})
 HOST.relations["blockDevice"] = Relation(lambda: BLOCK_DEVICE, "uuid", "hostUuid")
+part_of(HOST, BLOCK_DEVICE, "host_uuid")
 
 _DEVICES = DeviceTable(block_table, ("wwid", "serial", "name"))
 

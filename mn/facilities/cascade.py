@@ -35,7 +35,16 @@ class Child:
     """States that a parent's change of state leaves alone."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """Rows of `resource` that are nothing without the parent whose uuid their `column` has."""
+
+    resource: Resource
+    column: str
+
+
 _children: dict[str, list[Child]] = {}
+_parts: dict[str, list[Part]] = {}
 
 
 def child_of(
@@ -48,6 +57,11 @@ def child_of(
 ) -> None:
     """Say that `resource` goes with `parent`."""
     _children.setdefault(parent.name, []).append(Child(resource, column, remove, kept_states))
+
+
+def part_of(parent: Resource, resource: Resource, column: str) -> None:
+    """Say that rows of `resource` are parts of `parent`: they go in its own transaction, with their tags."""
+    _parts.setdefault(parent.name, []).append(Part(resource, column))
 
 
 async def delete_tree(job: Job, resource: Resource, uuid: str, mode: DeletionMode) -> None:
@@ -78,7 +92,10 @@ def list_children(connection: Connection, name: str, column: str, parent: str) -
 
 
 def delete_row(connection: Connection, name: str, uuid: str) -> None:
-    """Delete a row with its tags. Raises HardpointError (SYS.1004) when it has got a child meanwhile."""
+    """Delete a row with its parts and tags.
+
+    Raises HardpointError (SYS.1004) when it has got a child meanwhile.
+    """
     for child in _children.get(name, []):
         table = child.resource.table
         added = (
@@ -92,6 +109,11 @@ def delete_row(connection: Connection, name: str, uuid: str) -> None:
                 f"{name} {uuid} was not deleted: {reason}",
                 remedy="delete it again",
             )
+    for part in _parts.get(name, []):
+        below = part.resource.table.c[part.column] == uuid
+        uuids = list(connection.execute(select(part.resource.table.c.uuid).where(below)).scalars())
+        connection.execute(delete(part.resource.table).where(below))
+        drop_tags(connection, *uuids)
     table = known_resources()[name].table
     connection.execute(delete(table).where(table.c.uuid == uuid))
     drop_tags(connection, uuid)

@@ -10,7 +10,7 @@ from mn.db.schema import date_columns, metadata, named_columns, uuid_column
 from mn.facilities.cascade import change_state_tree, child_of, delete_tree
 from mn.facilities.common import DeletionMode, add, change, find, inventory
 from mn.facilities.states import check_event, state_after
-from mn.facilities.tags.rules import check_count, check_size, register
+from mn.facilities.tags.rules import check_count, check_size, check_truth, register
 from mn.facilities.zones import ZONE
 from mn.query.resource import Relation, Resource
 from mn.rest.operation import Action, Create, Delete, Query, Reply
@@ -34,6 +34,12 @@ child_of(ZONE, CLUSTER, "zone_uuid")
 
 register("Cluster", "host::reservedCpu::{capacity}", "CPUs kept from VMs on each host", check_count)
 register("Cluster", "host::reservedMemory::{capacity}", "memory kept from VMs on each host", check_size)
+register(
+    "Cluster",
+    "check::cluster::cpu::model::{enable}",
+    "whether all hosts must have the same CPU model",
+    check_truth,
+)
 
 
 class CreateCluster(Create, path="/clusters", reply=CLUSTER):

@@ -18,6 +18,7 @@ from mn.db.schema import (
     private,
     uuid_column,
 )
+from mn.facilities.cascade import part_of
 from mn.facilities.devices import DeviceTable, Observation, Seen, identity_of, sync
 from mn.facilities.hosts.tables import HOST
 from mn.query.resource import Relation, Resource
@@ -63,6 +64,7 @@ pci_table = Table(
 
 PCI_DEVICE = Resource("PciDevice", pci_table, {"host": Relation(lambda: HOST, "hostUuid", "uuid")})
 HOST.relations["pciDevice"] = Relation(lambda: PCI_DEVICE, "uuid", "hostUuid")
+part_of(HOST, PCI_DEVICE, "host_uuid")
 
 _DEVICES = DeviceTable(pci_table, ("serial", "mac", "path"))
 

@@ -17,6 +17,7 @@ from mn.db.schema import (
     private,
     uuid_column,
 )
+from mn.facilities.cascade import part_of
 from mn.facilities.devices import DeviceTable, Observation, Seen, identity_of, sync
 from mn.facilities.hosts.tables import HOST
 from mn.query.resource import Relation, Resource
@@ -60,6 +61,7 @@ usb_table = Table(
 
 USB_DEVICE = Resource("UsbDevice", usb_table, {"host": Relation(lambda: HOST, "hostUuid", "uuid")})
 HOST.relations["usbDevice"] = Relation(lambda: USB_DEVICE, "uuid", "hostUuid")
+part_of(HOST, USB_DEVICE, "host_uuid")
 
 _DEVICES = DeviceTable(usb_table, ("serial", "port"))
 

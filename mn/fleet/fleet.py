@@ -7,16 +7,16 @@ import logging
 from typing import TypeVar
 
 from agentkit.errors import HardpointError
-from agentkit.wire import Command
+from agentkit.wire import Command, Hello
 from kvmagent.protocol import InstallCertificate
 from mn.db.schema import new_uuid
 from mn.fleet.ca import CertificateAuthority, is_due
 from mn.fleet.client import AgentClient, Endpoint, Revive
 from mn.fleet.deploy import Deployer, Report, Target, silent
 from mn.fleet.link import HostLink, Observer, Pacing
+from mn.fleet.places import Places
 from mn.fleet.ssh import SshPool
 from mn.fleet.survey import HostSurvey
-from mn.fleet.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Fleet:
     ) -> None:
         self.fleet_uuid = fleet_uuid
         self.ssh = ssh
-        self.os_updates = Turns()
+        self.os_updates = Places()
         """Updates of hosts' operating systems, of whatever cluster."""
         self._ca = ca
         self._client = client
@@ -71,6 +71,10 @@ class Fleet:
         """Have an agent do something once; see `AgentClient.call`."""
         revive = self._reviver(Target(endpoint.host_uuid, endpoint.address))
         return await self._client.call(endpoint, command, task_uuid, revive)
+
+    async def hello(self, endpoint: Endpoint) -> Hello:
+        """Ask an agent who it is. Raises HardpointError (HOST.1003) when it does not answer."""
+        return await self._client.hello(endpoint)
 
     def acknowledge(self, endpoint: Endpoint, task_uuid: str) -> None:
         """Let the agent forget a task whose result is safe here."""

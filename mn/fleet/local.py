@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -58,6 +59,7 @@ class LocalDeployer:
     async def deploy(self, target: Target, report: Report = silent) -> Endpoint:
         """Start the agent unless it runs, return where it listens."""
         home = self._home(target)
+        await asyncio.to_thread(_forget_other_address, home, target.address)
         running = await asyncio.to_thread(running_port, home)
         if running is None:
             await asyncio.to_thread(self._prepare, home, target)
@@ -167,6 +169,17 @@ def running_port(home: Path) -> int | None:
         return int(ready["port"]) if ready["pid"] == pid else None
     except (FileNotFoundError, ValueError, KeyError):
         return None
+
+
+def _forget_other_address(home: Path, address: str) -> None:
+    """End an agent that listens elsewhere, and forget its certificate, which is for that address."""
+    try:
+        configured = tomllib.loads((home / "agent.toml").read_text())["listen_address"]
+    except (FileNotFoundError, tomllib.TOMLDecodeError, KeyError):
+        return
+    if configured != address:
+        stop_agent(home)
+        (home / "agent.pem").unlink(missing_ok=True)
 
 
 def spawn(home: Path, module: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -23,13 +23,14 @@ def from_os_error(where: str, error: OSError) -> HardpointError:
     if isinstance(error, socket.gaierror):
         return connection_error(
             f"{where}: the host name does not resolve: {error.strerror}",
-            "Correct the host's management address, or add the name to the DNS of the management node.",
+            "Correct the host's management address (UpdateKVMHost), or add the name to the DNS of the "
+            "management node.",
             Blame.CALLER,
         )
     if isinstance(error, ConnectionRefusedError):
         return connection_error(
             f"{where}: the port is closed (connection refused)",
-            "Start sshd on the host, or correct the host's SSH port.",
+            "Start sshd on the host, or correct the host's SSH port (UpdateKVMHost).",
         )
     if error.errno in UNREACHABLE_ERRNOS:
         return connection_error(
@@ -70,8 +71,8 @@ def not_an_ssh_server(where: str) -> HardpointError:
     """Return the error for a peer that is gone or talks nonsense before an SSH greeting."""
     return connection_error(
         f"{where}: not an SSH server: the connection ended without an SSH-2.0 greeting",
-        "Correct the host's SSH port. If sshd does listen there, see its log: it closes connections this way "
-        "when it is overloaded (MaxStartups) or denies the management node's address.",
+        "Correct the host's SSH port (UpdateKVMHost). If sshd does listen there, see its log: it closes "
+        "connections this way when it is overloaded (MaxStartups) or denies the management node's address.",
     )
 
 
@@ -81,8 +82,8 @@ def host_key_changed(where: str, pinned: str, seen: str) -> HardpointError:
         f"{where}: the host key changed: pinned {pinned}, the host presented {seen}; "
         "the connection was refused",
         "If the host was reinstalled, compare the presented fingerprint on the host's console "
-        "(ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub) and have the stored key forgotten. Otherwise "
-        "something else answers at this address: do not connect.",
+        "(ssh-keygen -lf /etc/ssh/ssh_host_*_key.pub) and have the pinned key forgotten: UpdateKVMHost with "
+        "resetHostKey true. Otherwise something else answers at this address: do not connect.",
     )
 
 
@@ -90,7 +91,8 @@ def bad_pinned_key(where: str) -> HardpointError:
     """Return the error for a stored host key that cannot be read."""
     return connection_error(
         f"{where}: the pinned host key is not an OpenSSH public key line",
-        "Have the stored key forgotten, so that the host's key is taken anew.",
+        "Have the pinned key forgotten (UpdateKVMHost with resetHostKey true), so that the host's key is "
+        "taken anew.",
     )
 
 
@@ -100,8 +102,9 @@ def password_rejected(where: str) -> HardpointError:
         "HOST.1012",
         "password changed",
         f"{where}: the SSH server rejected the user name or password",
-        remedy="Update the host's user name and password. If they are right, check that sshd allows a "
-        "password login of this user (PermitRootLogin, AllowUsers, a locked or expired account).",
+        remedy="Give the right user name and password, to UpdateKVMHost for a host that is in the fleet. If "
+        "they are right, check that sshd allows a password login of this user (PermitRootLogin, AllowUsers, "
+        "a locked or expired account).",
         blame=Blame.CALLER,
     )
 
@@ -112,8 +115,8 @@ def too_many_failures(where: str, reason: str) -> HardpointError:
         "HOST.1012",
         "password changed",
         f"{where}: the SSH server ended the connection over failed logins: {reason}",
-        remedy="Update the host's user name and password, and check that the account is not locked "
-        "(faillock, fail2ban, MaxAuthTries).",
+        remedy="Give the right user name and password, to UpdateKVMHost for a host that is in the fleet, "
+        "and check that the account is not locked (faillock, fail2ban, MaxAuthTries).",
         blame=Blame.CALLER,
     )
 

@@ -321,3 +321,13 @@ def purge_finished(connection: Connection, before_s: int) -> int:
     """Delete the jobs that ended before a moment; return how many."""
     query = delete(job_table).where(job_table.c.finish_date < before_s, job_table.c.state.in_(FINAL))
     return connection.execute(query).rowcount
+
+
+def job_number(connection: Connection, uuid: str) -> int:
+    """Return a job's place in the order in which jobs were submitted."""
+    return int(connection.execute(select(job_table.c.seq).where(job_table.c.uuid == uuid)).scalar_one())
+
+
+def last_job_number(connection: Connection) -> int:
+    """Return the place of the job that was submitted last."""
+    return int(connection.execute(select(func.max(job_table.c.seq))).scalar() or 0)

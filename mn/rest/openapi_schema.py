@@ -11,7 +11,7 @@ from mn.db.schema import Document, Instant
 from mn.query.resource import Field, Resource
 from mn.rest.operation import Operation
 from mn.rest.parameters import describe
-from mn.rest.types import HostAddress, Secret, StateEvent
+from mn.rest.types import HostAddress, HostStateEvent, Secret, StateEvent
 
 _TEXTS = {
     "uuid": "UUID of the resource",
@@ -104,6 +104,8 @@ def _without_none(kind: Any) -> Any:
 def _schema_hook(kind: type) -> dict[str, Any]:
     if kind is Secret:
         return {"type": "string", "format": "password", "minLength": 1}
+    if kind is HostStateEvent:
+        return {"type": "string", "examples": ["enable", "disable", "maintain"]}
     if kind is StateEvent:
         return {"type": "string", "examples": ["enable", "disable"]}
     if kind is HostAddress:

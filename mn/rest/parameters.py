@@ -137,7 +137,7 @@ def describe(kind: Any) -> str:
             if isinstance(meta, msgspec.Meta) and meta.description:
                 return meta.description
     first = _alternatives(kind)[0]
-    if first in (HostAddress, Secret, StateEvent):
+    if isinstance(first, type) and issubclass(first, (HostAddress, Secret, StateEvent)):
         return str(first.description)
     if get_origin(first) is typing.Literal:
         return "one of " + ", ".join(str(a) for a in get_args(first))
@@ -148,6 +148,10 @@ def describe(kind: Any) -> str:
     )
 
 
+_C1_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
+
+
 def _shown(value: object) -> str:
-    text = msgspec.json.encode(value).decode()
+    """Return a value as JSON that is fit for a terminal: without a control character."""
+    text = msgspec.json.encode(value).decode().translate(_C1_CONTROLS)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -12,9 +12,17 @@ from msgspec import Meta
 from mn.db.schema import DESCRIPTION_LENGTH, NAME_LENGTH
 from mn.db.vault import Vault
 
+# Controls of ASCII and Latin-1. What follows "$" is for Python, where it also matches before a last newline.
+NO_CONTROLS = r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)"
+
 Name = Annotated[
     str,
-    Meta(min_length=1, max_length=NAME_LENGTH, description=f"a text of 1 to {NAME_LENGTH} characters"),
+    Meta(
+        min_length=1,
+        max_length=NAME_LENGTH,
+        pattern=NO_CONTROLS,
+        description=f"a text of 1 to {NAME_LENGTH} characters, none of them a control character",
+    ),
 ]
 Description = Annotated[
     str, Meta(max_length=DESCRIPTION_LENGTH, description=f"a text of up to {DESCRIPTION_LENGTH} characters")
@@ -55,7 +63,10 @@ class _Word:
 
 
 class HostAddress(_Word):
-    """An IP address or a host name, as a person wrote it; IP addresses in their shortest form."""
+    """An IP address or a host name, as a person wrote it; IP addresses in their shortest form.
+
+    `::ffff:192.0.2.1` is 192.0.2.1.
+    """
 
     __slots__ = ()
     description = "an IPv4 or IPv6 address or a host name"
@@ -64,7 +75,8 @@ class HostAddress(_Word):
     def parse(cls, text: str) -> HostAddress:
         """Return the address. Raises ValueError when it is none."""
         try:
-            return cls(str(ipaddress.ip_address(text.strip("[]"))))
+            address = ipaddress.ip_address(text.strip("[]"))
+            return cls(str(getattr(address, "ipv4_mapped", None) or address))
         except ValueError:
             if not _HOST_NAME.match(text) or re.fullmatch(r"[\d.]+", text):
                 raise ValueError(text) from None
@@ -81,6 +93,13 @@ class StateEvent(_Word):
     def parse(cls, text: str) -> StateEvent:
         """Return the event. Raises ValueError when it is none."""
         return cls(_STATE_EVENTS[text.lower()])
+
+
+class HostStateEvent(StateEvent):
+    """What is to become of a host's state."""
+
+    __slots__ = ()
+    description = "a state event: enable, disable or maintain"
 
 
 _STATE_EVENTS = {
@@ -112,8 +131,8 @@ def decoder_hook(kind: type, value: object) -> object:
         raise ValueError(value)  # noqa: TRY004 - msgspec reports ValueError as a validation error
     if kind is HostAddress:
         return HostAddress.parse(value)
-    if kind is StateEvent:
-        return StateEvent.parse(value)
+    if issubclass(kind, StateEvent):
+        return kind.parse(value)
     if kind is Secret:
         if not value:
             raise ValueError(value)

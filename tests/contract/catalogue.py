@@ -13,10 +13,12 @@ TYPES: dict[str, dict[str, str]] = _CONTENT["types"]
 SERVED = {
     "AddKVMHost",
     "ChangeClusterState",
+    "ChangeHostState",
     "ChangeZoneState",
     "CreateCluster",
     "CreateZone",
     "DeleteCluster",
+    "DeleteHost",
     "DeleteZone",
     "GetHostAllocatorStrategies",
     "GetHostIommuState",
@@ -28,14 +30,18 @@ SERVED = {
     "QueryPciDevice",
     "QueryUsbDevice",
     "QueryZone",
+    "ReconnectHost",
     "UpdateCluster",
     "UpdateClusterOS",
     "UpdateHostIommuState",
+    "UpdateHost",
+    "UpdateKVMHost",
     "UpdateZone",
 }
 """Documented operations that this version serves. One that is added is added here too."""
 
 BESIDE_THE_MANUAL = {
+    "AddSimulatorHost",
     "CancelLongJob",
     "CreateAccount",
     "CreateSystemTag",

@@ -38,6 +38,7 @@ class World:
     simulator_cluster: dict[str, Any]
     host: dict[str, Any]
     _numbers: Iterator[int] = field(default_factory=itertools.count)
+    _spare: dict[str, str] = field(default_factory=dict)
 
     def name(self, stem: str) -> str:
         """Return a name that nothing else has."""
@@ -55,7 +56,8 @@ class World:
     def harmless_params(self, operation: Operation | str) -> dict[str, Any]:
         """Return parameters that the server accepts, but that make no agent start and nothing end."""
         params = self.params(operation)
-        return {**params, "managementIp": NOBODY} if "managementIp" in params else params
+        adds = "managementIp" in params and "uuid" not in params
+        return {**params, "managementIp": NOBODY} if adds else params
 
     def call(
         self, operation: Operation, params: object, beside: dict[str, Any] | None = None, **options: Any
@@ -89,6 +91,12 @@ class World:
         uuid: str = self.admin.create("/clusters", **self.params("CreateCluster"))["uuid"]
         return uuid
 
+    def spare_host(self, purpose: str) -> str:
+        """Return the uuid of a host that may be changed, one for each purpose: each has an agent."""
+        if purpose not in self._spare:
+            self._spare[purpose] = self.admin.create("/hosts/kvm", **self.params("AddKVMHost"))["uuid"]
+        return self._spare[purpose]
+
 
 _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
     "CreateZone": lambda w: {"name": w.name("zone")},
@@ -112,17 +120,34 @@ _PARAMS: dict[str, Callable[[World], dict[str, Any]]] = {
     "ChangeClusterState": lambda w: {"uuid": w.new_cluster(), "stateEvent": "disable"},
     "UpdateClusterOS": lambda w: {"uuid": w.new_cluster(), "excludePackages": ["kernel", "systemd*"]},
     "UpdateHostIommuState": lambda w: {"uuid": w.host["uuid"], "state": "Enabled"},
+    "UpdateHost": lambda w: {
+        "uuid": w.spare_host("update"),
+        "name": w.name("host"),
+        "description": "new",
+        "managementIp": w.address(),
+    },
+    "UpdateKVMHost": lambda w: {
+        "uuid": w.spare_host("update"),
+        "name": w.name("host"),
+        "description": "new",
+        "managementIp": w.address(),
+        "username": "root",
+        "password": "unused",
+        "sshPort": CLOSED_PORT,
+    },
+    "ChangeHostState": lambda w: {"uuid": w.spare_host("state"), "stateEvent": "disable"},
+    "ReconnectHost": lambda w: {"uuid": w.spare_host("reconnect")},
+    "DeleteHost": lambda w: {"uuid": new_uuid(), "deleteMode": "Permissive"},
     "DeleteZone": lambda w: {"uuid": w.new_zone(), "deleteMode": "Permissive"},
     "DeleteCluster": lambda w: {"uuid": w.new_cluster(), "deleteMode": "Permissive"},
 }
 
 
 MKCONFIG = """#!/bin/sh
-# reads /etc/default/grub.d/*.cfg
 set -e
-cd "$HARDPOINT_ROOT"
-. ./etc/default/grub
-for file in ./etc/default/grub.d/*.cfg; do [ ! -e "$file" ] || . "$file"; done
+sysconfdir="$HARDPOINT_ROOT/etc"
+. "$sysconfdir/default/grub"
+for file in ${sysconfdir}/default/grub.d/*.cfg; do [ ! -e "$file" ] || . "$file"; done
 echo "linux /vmlinuz $GRUB_CMDLINE_LINUX" > "$HARDPOINT_ROOT$2"
 """
 

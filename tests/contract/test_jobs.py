@@ -37,9 +37,9 @@ def test_the_location_has_the_host_and_the_prefix_of_the_request(world: World, p
 
 
 def test_a_running_job_is_202_with_its_location_and_a_finished_one_200_with_its_result(world: World) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # the script waits for a greeting
-        params = {**world.params("AddKVMHost"), "sshPort": silent.getsockname()[1]}
-        host = world.admin.create("/hosts/kvm", **params | {"managementIp": "localhost"})["uuid"]
+    params = world.params("AddKVMHost")
+    with socket.create_server((params["managementIp"], 0)) as silent:  # the script waits for a greeting
+        host = world.admin.create("/hosts/kvm", **params | {"sshPort": silent.getsockname()[1]})["uuid"]
         accepted = world.call(OPERATIONS["KvmRunShell"], {"hostUuids": [host], "script": "true"})
         connection, _ = silent.accept()
         running = world.admin.call("GET", accepted.location)

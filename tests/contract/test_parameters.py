@@ -206,6 +206,8 @@ def test_a_state_event_may_be_written_as_in_the_examples(
 def test_a_state_event_that_the_resource_does_not_know_is_refused(
     world: World, operation: Operation, event: str
 ) -> None:
+    if any(event in p.enum for p in operation.params):
+        return  # hosts can be maintained
     answer = world.call(operation, {**world.params(operation), "stateEvent": event})
     assert answer.status == 400
     assert answer.error["code"] == "SYS.1007"

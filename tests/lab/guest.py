@@ -17,7 +17,7 @@ from tests.lab.places import LabError, run
 from tests.lab.qmp import Qmp
 from tests.lab.runs import Run
 
-BOOT_TIMEOUT_S = 240.0  # three guests at once on two busy cores took 79 s
+BOOT_TIMEOUT_S = 480.0  # three guests at once take a minute on two cores; with others at work, five
 QEMU_START_TIMEOUT_S = 30.0
 COMMAND_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 30.0
@@ -169,6 +169,13 @@ class Guest:
             raise LabError(f"{self.name}: not done in {timeout_s:g} s: {script}\n{self.last_words()}")
         return done
 
+    def wait_for(self, condition: str, timeout_s: float = COMMAND_TIMEOUT_S) -> None:
+        """Wait until a shell condition holds. Raises LabError when it does not in time."""
+        loop = shlex.quote(f"until {condition}; do sleep 0.1; done")
+        done = self.try_run(f"timeout {timeout_s:g} sh -c {loop}", timeout_s + COMMAND_TIMEOUT_S)
+        if done.returncode != 0:
+            raise LabError(f"{self.name}: not in {timeout_s:g} s: {condition}\n{done.stderr}")
+
     def write(self, path: str, content: str) -> None:
         """Write a file in the guest."""
         self.run(f"cat >{shlex.quote(path)} <<'END-OF-FILE'\n{content}\nEND-OF-FILE")
@@ -220,6 +227,11 @@ class Guest:
         file = {"driver": "file", "filename": str(path)}
         self.qmp.command("blockdev-add", driver="raw", node_name=name, file=file)
 
+    def open_disk(self, name: str) -> None:
+        """Make a backend of one of the guest's own disks that it does not start with."""
+        file = {"driver": "file", "filename": str(self.folder / f"{name}.qcow2")}
+        self.qmp.command("blockdev-add", driver="qcow2", node_name=name, file=file)
+
     def remove_disk(self, name: str) -> None:
         """Remove the backend of a disk that was unplugged."""
         self.qmp.command("blockdev-del", node_name=name)
@@ -233,6 +245,10 @@ class Guest:
         said = log.read_text(errors="replace") if log.exists() else ""
         tail = "\n".join(console.splitlines()[-CONSOLE_TAIL:])
         return f"--- console of {self.name}\n{tail}\n--- its QEMU\n{said[-2000:]}"
+
+    def disks(self) -> list[Path]:
+        """Return the files of its disks."""
+        return [self.folder / f"{name}.qcow2" for name in ("root", *(name for name, _ in self.role.disks))]
 
     def _make_disks(self) -> None:
         root = self._images.disk(self.role.image)

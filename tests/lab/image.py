@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import ast
-import contextlib
-import fcntl
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.lab import kept
 from tests.lab.places import LabError, cache, run, say
 
 BUILD_TIMEOUT_S = 1800
@@ -61,13 +58,6 @@ class ImageSet:
         """The repository index of the packages that are installed in `full`."""
         return self.folder / "Packages"
 
-    @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Keep the images from being removed by a build of other ones; a process that dies lets go."""
-        with (self.folder / "used").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            yield
-
 
 def key_of(parts: Iterable[bytes]) -> str:
     """Return the cache key of what an image is made of; the order counts, the borders between parts too."""
@@ -83,9 +73,18 @@ def current_key() -> str:
 
 
 def meaning(path: Path) -> bytes:
-    """Return a file's content without what does not count: of Python, comments and layout."""
+    """Return a file's content without what does not count: of Python, comments, docstrings and layout."""
     text = path.read_text()
-    return (ast.dump(ast.parse(text)) if path.suffix == ".py" else text).encode()
+    if path.suffix != ".py":
+        return text.encode()
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            del node.body[0]
+    return ast.dump(tree).encode()
 
 
 def folders() -> Mapping[str, Path]:
@@ -96,83 +95,37 @@ def folders() -> Mapping[str, Path]:
     return made
 
 
-@contextlib.contextmanager
-def _only_one(lock: Path) -> Iterator[None]:
-    """Wait for other builds, those of other processes too."""
-    with lock.open("w") as file:
-        deadline = time.monotonic() + LOCK_TIMEOUT_S
-        told = False
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if not told:
-                    say("another process builds the images; waiting for it")
-                    told = True
-                if time.monotonic() > deadline:
-                    raise LabError(f"another build did not end in {LOCK_TIMEOUT_S} s: {lock}") from None
-                time.sleep(0.5)
-        yield
-
-
 def ensure() -> ImageSet:
     """Return the images that this source tree wants; builds them if they are not there (needs root)."""
     images = folders()["images"]
     wanted = ImageSet(images / current_key())
-    with _only_one(images / "lock"):
+    with kept.only_one(images, LOCK_TIMEOUT_S):
         if not wanted.folder.exists():
             _build(wanted)
         os.utime(wanted.folder)
-        _remove_old(images, wanted)
+        kept.remove_old(images, KEPT)
     return wanted
 
 
 def _build(wanted: ImageSet) -> None:
-    """Build into a temporary folder and give it its name when it is whole; leftovers of killed builds go."""
     if os.geteuid() != 0:
         raise LabError("building the lab's images needs root: sudo make lab")
-    for leftover in wanted.folder.parent.glob("partial-*"):
-        shutil.rmtree(leftover)
-    partial = Path(tempfile.mkdtemp(prefix="partial-", dir=wanted.folder.parent))
     say(f"building the guests' images in {wanted.folder} (once; some minutes)")
     begin = time.monotonic()
-    module = [sys.executable, "-m", "tests.lab.image_build", partial, folders()["debs"]]
     # In a process namespace whose init dies with this process, nothing of the build outlives it
-    box = [
-        "setpriv",
-        "--pdeathsig",
-        "KILL",
-        "unshare",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-    ]
-    repository = HERE.parents[1]
-    try:
-        argv = [str(word) for word in [*box, *module]]
-        environment = {**os.environ, "PYTHONPATH": str(repository)}
-        subprocess.run(argv, check=True, timeout=BUILD_TIMEOUT_S, env=environment, stdin=subprocess.DEVNULL)
-        partial.rename(wanted.folder)
-    except subprocess.CalledProcessError as error:
-        raise LabError(f"the images could not be built (exit code {error.returncode}); see above") from error
-    except subprocess.TimeoutExpired as error:
-        raise LabError(f"the images were not built in {BUILD_TIMEOUT_S} s") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    box = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parents[1])}
+    with kept.made(wanted.folder) as partial:
+        module = [sys.executable, "-m", "tests.lab.image_build", str(partial), str(folders()["debs"])]
+        argv = [*box, "--mount-proc", *module]
+        try:
+            subprocess.run(
+                argv, check=True, timeout=BUILD_TIMEOUT_S, env=environment, stdin=subprocess.DEVNULL
+            )
+        except subprocess.CalledProcessError as error:
+            raise LabError(
+                f"the images could not be built (exit code {error.returncode}); see above"
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise LabError(f"the images were not built in {BUILD_TIMEOUT_S} s") from None
     say(f"{time.monotonic() - begin:6.1f} s  altogether; {run(['du', '-sh', wanted.folder], 60).split()[0]}")
-
-
-def _remove_old(images: Path, wanted: ImageSet) -> None:
-    """Remove the sets that have not been used for longest and are not in use."""
-    others = [path for path in images.iterdir() if path.is_dir() and path != wanted.folder]
-    newest_first = sorted(others, key=lambda path: path.stat().st_mtime, reverse=True)
-    for folder in newest_first[KEPT - 1 :]:
-        with (folder / "used").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            shutil.rmtree(folder)

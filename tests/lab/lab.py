@@ -1,17 +1,26 @@
-"""A lab: the images, a network, guests that are started when they are wanted."""
+"""A lab: the images, a network, guests that are brought up when they are wanted."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import time
 import types
+from pathlib import Path
 from typing import Self
 
-from tests.lab import image, runs
+from tests.lab import image, kept, prepare, runs
 from tests.lab.guest import Guest
 from tests.lab.machine import ROLES, Start
-from tests.lab.places import LabError
+from tests.lab.network import address
+from tests.lab.places import LabError, say
 from tests.lab.repository import Repository
+from tests.lab.snapshot import Snapshot, restore_or_boot
+from tests.node import Node
+
+FLEET = ("kvm1", "kvm2", "san")
+GROUPS = (FLEET, *((name,) for name in ROLES if name not in FLEET))  # what one snapshot holds
+NODE_ADDRESS = address(0, 1)
 
 
 class Lab:
@@ -21,16 +30,16 @@ class Lab:
         if os.geteuid() != 0:
             raise LabError("the lab makes network namespaces, which needs root: sudo make lab")
         self._stack = contextlib.ExitStack()
+        self._guests: dict[str, Guest] = {}
+        self._repository: Repository | None = None
         runs.clean()
         self.images = image.ensure()
-        self._stack.enter_context(self.images.in_use())
+        self._stack.enter_context(kept.in_use(self.images.folder))
         self.run = runs.begin()
         self._stack.callback(self.run.remove)
-        self._guests: dict[str, Guest] = {}
-        (self.run.folder / "images").write_text(self.images.key)
-        self._repository: Repository | None = None
         self.network = self.run.network
         try:
+            (self.run.folder / "images").write_text(self.images.key)
             self.network.create()
         except BaseException:
             self._stack.close()
@@ -46,10 +55,22 @@ class Lab:
 
     def close(self) -> None:
         """Power all guests off and remove what was made."""
+        try:
+            self.power_off()
+        finally:
+            self._stack.close()
+
+    def power_off(self) -> None:
+        """Cut the power of all guests; the next that is asked for is as new."""
         for guest in self._guests.values():
             with contextlib.suppress(LabError):
                 guest.power_off()
-        self._stack.close()
+        if self._repository is not None:
+            self._repository.withdraw_all()
+
+    def brought_up(self) -> list[Guest]:
+        """Return the guests that have been asked for, running or not."""
+        return list(self._guests.values())
 
     def machine(self, name: str) -> Guest:
         """Return a guest whether it runs or not."""
@@ -60,22 +81,51 @@ class Lab:
         return self._guests[name]
 
     def guest(self, name: str, start: Start | None = None) -> Guest:
-        """Return a guest that one can log in to; boots it when it does not run."""
+        """Return a guest that one can log in to.
+
+        A guest that does not run is brought up as new, together with those that belong to it (kvm1, kvm2 and
+        san): from a snapshot. With `start` it is booted alone, in that way.
+        """
         guest = self.machine(name)
-        if not guest.running:
-            guest.start(start)
-            guest.wait()
+        if start is not None:
+            self.boot(name, start=start)
+        elif not guest.running:
+            self._bring_up(next(group for group in GROUPS if name in group))
         return guest
 
     def boot(self, *names: str, start: Start | None = None) -> list[Guest]:
-        """Boot several guests at once; returns when one can log in to all."""
+        """Boot guests anew, at once; returns when one can log in to all."""
         guests = [self.machine(name) for name in names]
         for guest in guests:
-            if not guest.running:
-                guest.start(start)
+            guest.power_off()
+            guest.start(start)
         for guest in guests:
             guest.wait()
+            prepare.plug_spares(guest)
         return guests
+
+    def _bring_up(self, group: tuple[str, ...]) -> None:
+        begin = time.monotonic()
+        guests = [self.machine(name) for name in group]
+        snapshot = Snapshot(guests, self.images)
+        known = snapshot.exists
+
+        def boot() -> None:
+            for guest in guests:
+                guest.power_off()
+                guest.start()
+            for guest in reversed(guests):  # the san first: the others boot on while it is set up
+                guest.wait()
+                prepare.before_snapshot([guest])
+
+        restore_or_boot(snapshot, boot)
+        for guest in guests:
+            prepare.plug_spares(guest)
+        say(f"{time.monotonic() - begin:.1f} s: {', '.join(group)} {'restored' if known else 'booted'}")
+
+    def node(self, state: Path, environment: dict[str, str] | None = None) -> Node:
+        """Return a management node; its caller starts and stops it while in the lab's network."""
+        return Node(state, {"HARDPOINT_LISTEN_ADDRESS": NODE_ADDRESS, **(environment or {})})
 
     @property
     def repository(self) -> Repository:

@@ -88,12 +88,13 @@ class Start:
 
     `loader` DIRECT: QEMU loads the kernel, IOMMU on. GRUB: the guest's own boot loader does, from its
     /boot/grub/grub.cfg, as on a real machine. `sriov`: the NVMe has virtual functions (and no snapshot can be
-    taken). `incoming`: a file with the state of a snapshot.
+    taken). `incoming`: it waits for the state of a
+    snapshot.
     """
 
     loader: str = DIRECT
     sriov: bool = False
-    incoming: Path | None = None
+    incoming: bool = False
 
 
 def quoted(value: str | Path) -> str:
@@ -175,6 +176,6 @@ def command_line(role: Role, images: ImageSet, folder: Path, start: Start) -> li
     argv += _disks(role, folder, start)
     argv += ["-audiodev", "none,id=quiet", *_networks(role), "-device", "virtio-rng-pci"]
     argv += _devices(role, start)
-    if start.incoming is not None:
+    if start.incoming:
         argv += ["-incoming", "defer"]
     return argv

@@ -34,11 +34,11 @@ SUITE = {
         def test_fails_as_expected():
             assert False
         """,
-    "lab/test_lab.py": """
+    "bench/test_bench.py": """
         import pytest
 
         def test_skips_in_a_tier_that_is_not_required():
-            pytest.skip("needs a lab")
+            pytest.skip("needs a peer")
         """,
 }
 MODULE_SKIP = "import pytest\n\npytest.importorskip('a_module_that_nobody_has')\n"
@@ -85,7 +85,7 @@ def test_each_skip_of_a_required_tier_fails_and_says_why(tmp_path: Path) -> None
     for reason in ("needs a moon", "needs a sun", "needs a star"):
         assert f"was skipped: {reason}" in done.stdout
         assert f": {reason}\n" in done.stdout.split("skipped although HARDPOINT_REQUIRE_ALL is set")[1]
-    assert "needs a lab" not in done.stdout
+    assert "needs a peer" not in done.stdout
 
 
 def test_a_module_that_skips_itself_fails_too(tmp_path: Path) -> None:

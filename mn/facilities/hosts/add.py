@@ -1,21 +1,40 @@
-"""AddKVMHost: check, insert, deploy the agent, connect, take stock; all of it undone when a step fails."""
+"""AddKVMHost: look, check, insert, deploy the agent, connect; all of it undone when a step fails."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete
 
-from agentkit.errors import Blame, HardpointError
-from kvmagent.protocol import Connect, ConnectReply, Inventory, Release
-from mn.db.global_settings import CPU_RATIO
-from mn.facilities.common import add, find, inventory
+from agentkit.errors import HardpointError
+from kvmagent.protocol import ConnectReply, Release
+from mn.db.global_settings import CPU_RATIO, GlobalSettings
+from mn.facilities.common import add, inventory
+from mn.facilities.hosts.addresses import check_free, claim, resolve_address
+from mn.facilities.hosts.connecting import (
+    deploy_agent,
+    look_around,
+    reporter,
+    save_connected,
+    survey_host,
+    take_host,
+    undeploy_agent,
+)
 from mn.facilities.hosts.hypervisors import fitting_cluster
-from mn.facilities.hosts.stock import save_inventory
-from mn.facilities.hosts.tables import HOST, SEALED_FOR, change_host, host_table, save_endpoint
+from mn.facilities.hosts.rules import (
+    Surroundings,
+    check_address,
+    check_facts,
+    check_fit,
+    check_survey,
+    former_host,
+)
+from mn.facilities.hosts.tables import HOST, SEALED_FOR, host_table
+from mn.facilities.tags.rules import drop_tags
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Target
 from mn.fleet.ssh import SshTarget
+from mn.fleet.survey import HostSurvey
 from mn.rest.operation import Create, Reply
 from mn.rest.services import Job, Services
 from mn.rest.types import Description, HostAddress, Name, Port, Ref, Secret
@@ -24,7 +43,7 @@ TIMEOUT_S = 3 * 3600.0
 
 
 class AddKVMHost(Create, path="/hosts/kvm", reply=HOST, timeout_s=TIMEOUT_S):
-    """Add a KVM host: deploy its agent, connect it, take stock of its devices (manual 4.3.9)."""
+    """Add a KVM host: look at it, deploy its agent, connect it, take stock of its devices (manual 4.3.9)."""
 
     username: Name
     password: Secret
@@ -34,6 +53,10 @@ class AddKVMHost(Create, path="/hosts/kvm", reply=HOST, timeout_s=TIMEOUT_S):
     ssh_port: Port = 22
     description: Description | None = None
 
+    def check(self) -> None:
+        """Refuse an address that no host can have."""
+        check_address(self.management_ip.text)
+
     def locks(self) -> tuple[str, ...]:
         """One addition of an address at a time."""
         return (f"address/{self.management_ip.text}",)
@@ -42,63 +65,114 @@ class AddKVMHost(Create, path="/hosts/kvm", reply=HOST, timeout_s=TIMEOUT_S):
         """Do it, undo it."""
         services = job.services
         uuid = self.resource_uuid or job.uuid_for("host")
-        login = SshTarget(self.management_ip.text, self.ssh_port, self.username, self.password.text)
-        target = Target(uuid, self.management_ip.text, login)
-        sealed = services.vault.seal(self.password.text, SEALED_FOR)
-        await job.transact(insert_host, uuid, self, sealed, undo=remove_host)
-        job.at(10)
+        addresses = await job.step(resolve_address, self.management_ip.text)
+        around = await job.transact(
+            check_addition, uuid, self, addresses, services.fleet.fleet_uuid, services.global_settings
+        )
         try:
-            endpoint = await job.step(services.fleet.deploy, target, undo=services.fleet.undeploy)
-            job.at(60)
-            task = job.task_uuid()
-            connected = await job.step(connect_host, services, endpoint, task, undo=release_host)
-            job.at(80)
+            survey = await self._look(job, uuid, around)
         except HardpointError as error:
-            raise _unable(self, error) from error
-        await job.transact(save_host, endpoint, connected.inventory, services.global_settings[CPU_RATIO])
-        services.fleet.acknowledge(endpoint, task)
-        services.fleet.track(target, endpoint, connected.inventory.hash)
+            raise self._unable(error) from error
+        job.at(10)
+        host_key = survey.host_key if survey else None
+        sealed = services.vault.seal(self.password.text, SEALED_FOR)
+        await job.transact(insert_host, uuid, self, sealed, addresses, host_key, undo=remove_host)
+        try:
+            endpoint, taken = await self._connect(job, uuid, survey, around)
+        except HardpointError as error:
+            raise self._unable(error) from error
+        ratio = services.global_settings[CPU_RATIO]
+        await job.transact(save_connected, endpoint, taken.inventory, ratio, host_key)
+        services.fleet.track(self._target(uuid, host_key), endpoint, taken.inventory.hash)
         return await inventory(services, HOST, uuid)
 
+    async def _look(self, job: Job, uuid: str, around: Surroundings) -> HostSurvey | None:
+        """Look at the machine before anything is changed; None where there is nothing to look at."""
+        survey = await job.step(survey_host, job.services, self._target(uuid))
+        if survey is not None:
+            check_survey(survey, uuid, self._label, around)
+            check_fit(survey, self._label, around)
+        return survey
 
-def insert_host(connection: Connection, uuid: str, wanted: AddKVMHost, sealed: str) -> None:
-    """Insert the row, Connecting.
+    async def _connect(
+        self, job: Job, uuid: str, survey: HostSurvey | None, around: Surroundings
+    ) -> tuple[Endpoint, ConnectReply]:
+        services = job.services
+        target = self._target(uuid, survey.host_key if survey else None)
+        endpoint = await job.step(deploy_agent, services, target, reporter(job), undo=undeploy_agent)
+        job.at(60)
+        former = former_host(survey, uuid, around) if survey else None
+        taken = await take_host(job, endpoint, former, undo=release_host)
+        job.at(80)
+        if survey is not None:
+            check_facts(taken.inventory.facts, self._label, around)
+        return endpoint, taken
+
+    @property
+    def _label(self) -> str:
+        return f"host {self.name} ({self.management_ip.text})"
+
+    def _target(self, uuid: str, host_key: str | None = None) -> Target:
+        address = self.management_ip.text
+        login = SshTarget(address, self.ssh_port, self.username, self.password.text, host_key)
+        return Target(uuid, address, login)
+
+    def _unable(self, error: HardpointError) -> HardpointError:
+        return HardpointError(
+            "HOST.1000",
+            "Unable to add host",
+            f"{self._label} was not added: {error.details}",
+            remedy=error.remedy,
+            blame=error.blame,
+            cause=error,
+        )
+
+
+def check_addition(
+    connection: Connection,
+    uuid: str,
+    wanted: AddKVMHost,
+    addresses: list[str],
+    fleet_uuid: str,
+    settings: GlobalSettings,
+) -> Surroundings:
+    """Return what the new host must fit into.
 
     Raises HardpointError for a cluster that does not fit or an address in use.
     """
+    fitting_cluster(connection, wanted.cluster_uuid, "KVM")
+    check_free(connection, [wanted.management_ip.text, *addresses], uuid)
+    return look_around(connection, wanted.cluster_uuid, uuid, fleet_uuid, settings)
+
+
+def insert_host(
+    connection: Connection,
+    uuid: str,
+    wanted: AddKVMHost,
+    sealed: str,
+    addresses: list[str],
+    host_key: str | None,
+) -> None:
+    """Insert the row, Connecting; raises HardpointError as `check_addition` does."""
     cluster = fitting_cluster(connection, wanted.cluster_uuid, "KVM")
-    address = wanted.management_ip.text
-    check_address_free(connection, address)
+    check_free(connection, [wanted.management_ip.text, *addresses], uuid)
     values = {
         "uuid": uuid,
         "name": wanted.name,
         "description": wanted.description,
         "zone_uuid": cluster.zone_uuid,
         "cluster_uuid": cluster.uuid,
-        "management_ip": address,
+        "management_ip": wanted.management_ip.text,
         "hypervisor_type": "KVM",
         "state": "Enabled",
         "status": "Connecting",
         "username": wanted.username,
         "password": sealed,
         "ssh_port": wanted.ssh_port,
+        "ssh_host_key": host_key,
     }
     add(connection, HOST, values, wanted)
-
-
-def check_address_free(connection: Connection, address: str) -> None:
-    """Raise HardpointError (SYS.1007) when a host has the address."""
-    other = connection.execute(
-        select(host_table.c.uuid, host_table.c.name).where(host_table.c.management_ip == address)
-    ).first()
-    if other is not None:
-        raise HardpointError(
-            "SYS.1007",
-            "Invalid argument",
-            f"managementIp {address} belongs to host {other.name} ({other.uuid}) already",
-            remedy="use that host, or delete it before you add the address again",
-            blame=Blame.CALLER,
-        )
+    claim(connection, addresses, uuid)
 
 
 class Addressed(Protocol):
@@ -107,16 +181,11 @@ class Addressed(Protocol):
     management_ip: HostAddress
 
 
-def remove_host(connection: Connection, uuid: str, wanted: Addressed, _sealed: str) -> None:
-    """Remove the row that this job inserted."""
+def remove_host(connection: Connection, uuid: str, wanted: Addressed, *_: object) -> None:
+    """Remove the row that this job inserted, with its tags."""
     mine = (host_table.c.uuid == uuid) & (host_table.c.management_ip == wanted.management_ip.text)
-    connection.execute(delete(host_table).where(mine))
-
-
-async def connect_host(services: Services, endpoint: Endpoint, task_uuid: str) -> ConnectReply:
-    """Take the host for this fleet."""
-    command = Connect(host_uuid=endpoint.host_uuid, fleet_uuid=services.fleet.fleet_uuid)
-    return await services.fleet.call(endpoint, command, task_uuid)
+    if connection.execute(delete(host_table).where(mine)).rowcount:
+        drop_tags(connection, uuid)
 
 
 async def release_host(services: Services, endpoint: Endpoint, task_uuid: str) -> None:
@@ -127,27 +196,3 @@ async def release_host(services: Services, endpoint: Endpoint, task_uuid: str) -
     except HardpointError as error:
         if error.code != "HOST.1003":
             raise
-
-
-def save_host(
-    connection: Connection, endpoint: Endpoint, taken: Inventory, cpu_over_provisioning: float
-) -> None:
-    """Write what the new host shows: it is Connected.
-
-    Raises HardpointError (SYS.1003) when the host was deleted meanwhile.
-    """
-    find(connection, HOST, endpoint.host_uuid)
-    save_endpoint(connection, endpoint.host_uuid, endpoint)
-    save_inventory(connection, endpoint.host_uuid, taken, cpu_over_provisioning)
-    change_host(connection, endpoint.host_uuid, status="Connected")
-
-
-def _unable(wanted: AddKVMHost, error: HardpointError) -> HardpointError:
-    return HardpointError(
-        "HOST.1000",
-        "Unable to add host",
-        f"host {wanted.name} ({wanted.management_ip.text}) was not added: {error.details}",
-        remedy=error.remedy,
-        blame=error.blame,
-        cause=error,
-    )

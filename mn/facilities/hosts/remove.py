@@ -2,35 +2,85 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+import logging
+
+import msgspec
+from sqlalchemy import Connection
 
 from agentkit.errors import HardpointError
 from kvmagent.protocol import Release
-from mn.facilities.cascade import child_of
+from mn.facilities.cascade import child_of, delete_tree
 from mn.facilities.clusters import CLUSTER
 from mn.facilities.common import DeletionMode
-from mn.facilities.hosts.tables import HOST, host_table
+from mn.facilities.hosts.reconnect import follow_host
+from mn.facilities.hosts.tables import HOST, change_host, load_host
+from mn.facilities.hosts.targets import load_target
 from mn.fleet.client import Endpoint
-from mn.fleet.deploy import Target
+from mn.rest.operation import Delete, Reply
 from mn.rest.services import Job, Services
+from mn.rest.types import Uuid
+
+log = logging.getLogger(__name__)
+
+TIMEOUT_S = 3600.0
+
+
+class Leaving(msgspec.Struct, frozen=True):
+    """A host that is to go: its state, and where its agent listens when it has one."""
+
+    state: str
+    agent: Endpoint | None
+
+
+class DeleteHost(Delete, path="/hosts/{uuid}", timeout_s=TIMEOUT_S):
+    """Delete a host (manual 4.3.2): its agent is removed from it, its devices and tags go with it.
+
+    Permissive fails, and keeps the host, when the agent cannot be removed; Enforcing deletes it all the same.
+    """
+
+    uuid: Uuid
+    delete_mode: DeletionMode = "Permissive"
+
+    def locks(self) -> tuple[str, ...]:
+        """One change of a host at a time."""
+        return (f"host/{self.uuid}",)
+
+    async def run(self, job: Job) -> Reply:
+        """Take the agent away, then the rows."""
+        await delete_tree(job, HOST, self.uuid, self.delete_mode)
+        return {}
 
 
 async def remove_host(job: Job, uuid: str, mode: DeletionMode) -> None:
     """Release a host and undeploy its agent; Enforcing goes on when the host does not answer."""
-    found = await job.transact(load_endpoint, uuid)
-    if found is None:
+    services = job.services
+    leaving = await job.transact(load_leaving, uuid)
+    if leaving is None:
         return
-    address, port = found
-    services, target = job.services, Target(uuid, address)
-    await job.step(services.fleet.untrack, uuid)
+    await job.step(unfollow_host, services, uuid, undo=follow_host)
+    await job.transact(disable_host, uuid, leaving.state, undo=restore_state)
+    agent = leaving.agent
+    if agent is not None and (mode == "Permissive" or await job.step(answers, services, agent)):
+        await _release(job, agent, mode)
+    await job.step(undeploy_host, services, uuid)
+
+
+async def _release(job: Job, agent: Endpoint, mode: DeletionMode) -> None:
+    task = job.task_uuid()
     try:
-        if port is not None:
-            await job.step(release, services, Endpoint(uuid, address, port), job.task_uuid())
-    except HardpointError:
+        await job.step(release, job.services, agent, task)
+    except HardpointError as error:
         if mode == "Permissive":
-            services.fleet.track(target, Endpoint(uuid, address, port or 0), "")
             raise
-    await job.step(services.fleet.undeploy, target)
+        log.warning("not released", extra={"host": agent.host_uuid, "reason": error.details})
+
+
+async def answers(services: Services, endpoint: Endpoint) -> bool:
+    """Say whether the agent can be asked to give the host back."""
+    try:
+        return (await services.fleet.hello(endpoint)).host_uuid == endpoint.host_uuid
+    except HardpointError:
+        return False
 
 
 async def release(services: Services, endpoint: Endpoint, task_uuid: str) -> None:
@@ -39,12 +89,24 @@ async def release(services: Services, endpoint: Endpoint, task_uuid: str) -> Non
     await services.fleet.call(endpoint, command, task_uuid)
 
 
-def load_endpoint(connection: Connection, uuid: str) -> tuple[str, int | None] | None:
-    """Return a host's address and its agent's port, None when there is no such host.
+async def unfollow_host(services: Services, uuid: str) -> None:
+    """End the link to a host."""
+    await services.fleet.untrack(uuid)
+
+
+async def undeploy_host(services: Services, uuid: str) -> None:
+    """Stop the agent of a host and remove what was installed."""
+    target = await services.db.read(load_target, services.vault, uuid)
+    if target is not None:
+        await services.fleet.undeploy(target)
+
+
+def load_leaving(connection: Connection, uuid: str) -> Leaving | None:
+    """Return what there is to be taken away, None when there is no such host.
 
     Raises HardpointError (SYS.1006) for a host that is being added.
     """
-    row = connection.execute(select(host_table).where(host_table.c.uuid == uuid)).first()
+    row = load_host(connection, uuid)
     if row is None:
         return None
     if row.agent_port is None and row.status == "Connecting":
@@ -54,7 +116,20 @@ def load_endpoint(connection: Connection, uuid: str) -> tuple[str, int | None] |
             f"host {row.name} ({uuid}) is being added",
             remedy="wait until its AddKVMHost job has ended",
         )
-    return row.agent_address or row.management_ip, row.agent_port
+    agent = Endpoint(uuid, row.agent_address, row.agent_port) if row.agent_port is not None else None
+    return Leaving(row.state, agent)
+
+
+def disable_host(connection: Connection, uuid: str, before: str) -> None:
+    """Have nothing new come to a host that goes."""
+    if before == "Enabled":
+        change_host(connection, uuid, state="Disabled")
+
+
+def restore_state(connection: Connection, uuid: str, before: str) -> None:
+    """Give a host that stays the state that it had."""
+    if before == "Enabled":
+        change_host(connection, uuid, state=before)
 
 
 child_of(CLUSTER, HOST, "cluster_uuid", remove=remove_host, kept_states=("PreMaintenance", "Maintenance"))

@@ -11,7 +11,9 @@ from sqlalchemy import Connection
 from agentkit.errors import Blame, HardpointError
 from mn.db.global_settings import CPU_RATIO
 from mn.facilities.common import add, inventory
-from mn.facilities.hosts.add import check_address_free, connect_host, release_host, remove_host, save_host
+from mn.facilities.hosts.add import release_host, remove_host
+from mn.facilities.hosts.addresses import claim
+from mn.facilities.hosts.connecting import save_connected, take_host
 from mn.facilities.hosts.hypervisors import fitting_cluster
 from mn.facilities.hosts.tables import HOST, SEALED_FOR
 from mn.fleet.deploy import Simulated, Target
@@ -68,13 +70,12 @@ class AddSimulatorHost(Create, path="/hosts/simulators", reply=HOST):
         await job.transact(insert_host, uuid, self, sealed, undo=remove_host)
         try:
             endpoint = await job.step(services.fleet.deploy, target, undo=services.fleet.undeploy)
-            task = job.task_uuid()
-            connected = await job.step(connect_host, services, endpoint, task, undo=release_host)
+            taken = await take_host(job, endpoint, None, undo=release_host)
         except HardpointError as error:
             raise self._unable(error) from error
-        await job.transact(save_host, endpoint, connected.inventory, services.global_settings[CPU_RATIO])
-        services.fleet.acknowledge(endpoint, task)
-        services.fleet.track(target, endpoint, connected.inventory.hash)
+        ratio = services.global_settings[CPU_RATIO]
+        await job.transact(save_connected, endpoint, taken.inventory, ratio, None)
+        services.fleet.track(target, endpoint, taken.inventory.hash)
         return await inventory(services, HOST, uuid)
 
     def _unable(self, error: HardpointError) -> HardpointError:
@@ -94,7 +95,6 @@ def insert_host(connection: Connection, uuid: str, wanted: AddSimulatorHost, sea
     Raises HardpointError for a cluster that does not fit or an address in use.
     """
     cluster = fitting_cluster(connection, wanted.cluster_uuid, "Simulator")
-    check_address_free(connection, wanted.management_ip.text)
     values = {
         "uuid": uuid,
         "name": wanted.name,
@@ -110,3 +110,4 @@ def insert_host(connection: Connection, uuid: str, wanted: AddSimulatorHost, sea
         "ssh_port": 22,
     }
     add(connection, HOST, values, wanted)
+    claim(connection, [wanted.management_ip.text], uuid)

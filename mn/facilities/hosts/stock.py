@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
@@ -32,12 +32,23 @@ def save_inventory(
     sync_block(connection, host_uuid, inventory.block)
 
 
+class Watcher(Protocol):
+    """Who looks after hosts that are lost."""
+
+    def lost(self, host_uuid: str) -> None:
+        """The host does not answer."""
+
+    def found(self, host_uuid: str) -> None:
+        """The host answers."""
+
+
 @dataclass
 class StockObserver:
     """Writes what the links see. Keeps each host's last inventory, to which events are applied."""
 
     db: Database
     settings: GlobalSettings
+    watcher: Watcher
 
     def __post_init__(self) -> None:
         self._inventories: dict[str, Inventory] = {}
@@ -46,10 +57,12 @@ class StockObserver:
     async def connected(self, host_uuid: str) -> None:
         """The host answers and its inventory is known."""
         await self._statuses.set(host_uuid, "Connected")
+        self.watcher.found(host_uuid)
 
     async def lost(self, host_uuid: str, reason: HardpointError) -> None:
         """The host does not answer."""
         await self._statuses.set(host_uuid, "Disconnected")
+        self.watcher.lost(host_uuid)
 
     async def moved(self, host_uuid: str, endpoint: Endpoint) -> None:
         """The agent listens elsewhere now."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -20,8 +22,10 @@ from sqlalchemy import (
 )
 
 from kvmagent.protocol import HostFacts
-from mn.db.schema import date_columns, metadata, named_columns, now_s, private, uuid_column
+from mn.db.schema import Document, date_columns, metadata, named_columns, now_s, private, uuid_column
 from mn.facilities.clusters import CLUSTER
+from mn.facilities.hosts.tags import tags_of
+from mn.facilities.tags.rules import write_inherent
 from mn.facilities.zones import ZONE
 from mn.fleet.client import Endpoint
 from mn.query.resource import Relation, Resource
@@ -59,8 +63,25 @@ host_table = Table(
     private("agent_address", String(255)),
     private("agent_port", Integer),
     private("inventory_hash", String(64)),
+    private("facts", Document),
+    private("login", String(16), nullable=False, server_default="Unverified"),
+    private("reconnect_attempts", Integer, nullable=False, server_default="0"),
+    private("reconnect_through", BigInteger),
+    private("reconnect_error", Text),
     *date_columns(),
 )
+
+"""`login` is a `Login`. `reconnect_attempts` are those made by themselves since the host was lost. Jobs up to
+the number `reconnect_through` share the outcome of the last reconnect, `reconnect_error` or its success.
+"""
+
+address_table = Table(
+    "host_address",
+    metadata,
+    Column("address", String(255), primary_key=True),
+    uuid_column("host_uuid", ForeignKey("host.uuid", ondelete="CASCADE"), nullable=False, index=True),
+)
+"""What each host is managed by: its management address as it was given, and what that resolves to."""
 
 HOST = Resource(
     "Host",
@@ -78,6 +99,16 @@ _UUIDS_MAX = 500
 SEALED_FOR = "password of a host"
 
 
+class Login(StrEnum):
+    """What is known of a host's address, user and password."""
+
+    VERIFIED = "Verified"
+    UNVERIFIED = "Unverified"
+    """They were changed and have not been used since."""
+    REFUSED = "Refused"
+    """The host refuses them: it is not logged in to again by itself."""
+
+
 def change_host(connection: Connection, uuid: str, **values: Any) -> None:
     """Write columns of a host; nothing happens when it is gone."""
     where = host_table.c.uuid == uuid
@@ -85,13 +116,16 @@ def change_host(connection: Connection, uuid: str, **values: Any) -> None:
 
 
 def set_statuses(connection: Connection, statuses: Mapping[str, str]) -> None:
-    """Write statuses by host uuid, where they are other ones."""
+    """Write statuses by host uuid, where they are other ones; found hosts begin anew to count reconnects."""
     for status in sorted(set(statuses.values())):
         uuids = [uuid for uuid, wanted in statuses.items() if wanted == status]
         for begin in range(0, len(uuids), _UUIDS_MAX):
             some = uuids[begin : begin + _UUIDS_MAX]
             where = host_table.c.uuid.in_(some) & (host_table.c.status != status)
-            connection.execute(update(host_table).where(where).values(status=status, last_op_date=now_s()))
+            values: dict[str, Any] = {"status": status, "last_op_date": now_s()}
+            if status == "Connected":
+                values["reconnect_attempts"] = 0
+            connection.execute(update(host_table).where(where).values(**values))
 
 
 def expect_hosts(connection: Connection) -> None:
@@ -108,7 +142,7 @@ def save_endpoint(connection: Connection, uuid: str, endpoint: Endpoint) -> None
 def save_facts(
     connection: Connection, uuid: str, facts: HostFacts, inventory_hash: str, cpu_over_provisioning: float
 ) -> None:
-    """Write a host's capacity; no VM takes of it yet."""
+    """Write what a host is and its capacity; no VM takes of it yet."""
     cpus = int(facts.cpu_num * cpu_over_provisioning)
     change_host(
         connection,
@@ -120,9 +154,16 @@ def save_facts(
         total_memory_capacity=facts.memory_bytes,
         available_memory_capacity=facts.memory_bytes,
         inventory_hash=inventory_hash,
+        facts=msgspec.to_builtins(facts),
     )
+    write_inherent(connection, HOST, uuid, tags_of(facts))
 
 
 def load_deployed(connection: Connection) -> list[Row[Any]]:
     """Return the hosts whose agent has been connected before."""
     return list(connection.execute(select(host_table).where(host_table.c.agent_port.is_not(None))))
+
+
+def load_host(connection: Connection, uuid: str) -> Row[Any] | None:
+    """Return a host's row, None when there is no such host."""
+    return connection.execute(select(host_table).where(host_table.c.uuid == uuid)).first()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from agentkit.errors import Blame, HardpointError
 from mn.db.schema import now_s
@@ -103,8 +103,12 @@ def insert_tag(connection: Connection, resource_type: str, resource_uuid: str, t
 
 
 def change_tag(connection: Connection, uuid: str, tag: str) -> None:
-    """Change a system tag. Raises HardpointError when that would make it another kind."""
+    """Change a system tag. Raises HardpointError when the system keeps it (SYS.1006), or when that would
+    make it another kind.
+    """
     row = find(connection, SYSTEM_TAG, uuid)
+    if row.inherent:
+        raise _kept(row)
     resource = row.resource_type.removesuffix("VO")
     if pattern_of(resource, tag) != pattern_of(resource, row.tag):
         raise HardpointError(
@@ -122,13 +126,7 @@ def delete_tag(connection: Connection, uuid: str) -> None:
     """Delete a tag. Raises HardpointError (SYS.1006) when the system keeps it."""
     row = connection.execute(select(tag_table).where(tag_table.c.uuid == uuid)).first()
     if row is not None and row.inherent:
-        raise HardpointError(
-            "SYS.1006",
-            "Operation failed",
-            f"tag '{row.tag}' of {row.resource_type} {row.resource_uuid} is kept by the system",
-            remedy="it goes with its resource",
-            blame=Blame.CALLER,
-        )
+        raise _kept(row)
     connection.execute(delete(tag_table).where(tag_table.c.uuid == uuid))
 
 
@@ -143,6 +141,16 @@ def _resource(resource_type: str) -> Resource:
         "Invalid argument",
         f"there is no resource type '{resource_type}'",
         remedy=f"{hint}resource types: {', '.join(sorted(known))}",
+        blame=Blame.CALLER,
+    )
+
+
+def _kept(row: Row[Any]) -> HardpointError:
+    return HardpointError(
+        "SYS.1006",
+        "Operation failed",
+        f"tag '{row.tag}' of {row.resource_type} {row.resource_uuid} is kept by the system",
+        remedy="leave it: it follows what the system sees, and goes with its resource",
         blame=Blame.CALLER,
     )
 

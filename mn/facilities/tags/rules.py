@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, delete, insert, select, update
 
 from agentkit.errors import Blame, HardpointError
 from mn.db.schema import new_uuid, now_s
-from mn.db.tags import SYSTEM, USER, tag_table
+from mn.db.tags import SYSTEM, TAG_LENGTH, USER, tag_table
 from mn.query.resource import Resource
 
 Check = Callable[[str], None]
@@ -21,12 +22,20 @@ Check = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Pattern:
-    """A kind of system tag: `host::reservedMemory::{capacity}`; a resource has at most one of a kind."""
+    """A kind of system tag: `host::reservedMemory::{capacity}`; a resource has at most one of a kind.
+
+    An inherent one is written by the system only.
+    """
 
     resource: str
     text: str
     meaning: str
     check: Check | None = None
+    inherent: bool = False
+
+    def with_value(self, value: str) -> str:
+        """Return the tag that has a value."""
+        return re.sub(r"\{\w+\}", lambda _: value, self.text)
 
     @cached_property
     def regex(self) -> re.Pattern[str]:
@@ -45,9 +54,14 @@ def register(resource: str, text: str, meaning: str, check: Check | None = None)
     _patterns.setdefault(resource, []).append(Pattern(resource, text, meaning, check))
 
 
+def register_inherent(resource: str, text: str, meaning: str) -> None:
+    """Make a kind of system tag known that the system itself writes (`write_inherent`)."""
+    _patterns.setdefault(resource, []).append(Pattern(resource, text, meaning, inherent=True))
+
+
 def known_patterns(resource: str) -> list[Pattern]:
-    """Return the kinds of system tags that a resource may have."""
-    return _patterns.get(resource, [])
+    """Return the kinds of system tags that users may give to a resource."""
+    return [pattern for pattern in _patterns.get(resource, []) if not pattern.inherent]
 
 
 def type_name(resource: Resource) -> str:
@@ -58,12 +72,14 @@ def type_name(resource: Resource) -> str:
 def pattern_of(resource: str, tag: str) -> Pattern:
     """Return the kind of a system tag.
 
-    Raises HardpointError (SYS.1007) when there is none or its value is wrong.
+    Raises HardpointError (SYS.1007) when there is none, its value is wrong, or only the system writes it.
     """
-    for pattern in known_patterns(resource):
+    for pattern in _patterns.get(resource, []):
         match = pattern.regex.fullmatch(tag)
         if match is None:
             continue
+        if pattern.inherent:
+            raise _bad_tag(f"system tag '{tag}' is written by the system, from what it sees", "leave it out")
         for value in match.groupdict().values():
             _check_value(pattern, tag, value)
         return pattern
@@ -122,9 +138,43 @@ def tag_row(resource: Resource, uuid: str, tag: str, kind: str) -> dict[str, Any
     }
 
 
-def drop_tags(connection: Connection, uuid: str) -> None:
-    """Delete the tags of a resource that is gone."""
-    connection.execute(delete(tag_table).where(tag_table.c.resource_uuid == uuid))
+def drop_tags(connection: Connection, *uuids: str) -> None:
+    """Delete the tags of resources that are gone."""
+    connection.execute(delete(tag_table).where(tag_table.c.resource_uuid.in_(uuids)))
+
+
+def write_inherent(
+    connection: Connection, resource: Resource, uuid: str, values: Mapping[str, str | None]
+) -> None:
+    """Write the inherent tags of a resource: a value for each pattern's text, None takes the tag away.
+
+    Patterns that are not among `values` keep what they have.
+    """
+    inherent = {p.text: p for p in _patterns.get(resource.name, []) if p.inherent}
+    mine = (tag_table.c.resource_uuid == uuid) & tag_table.c.inherent
+    rows = list(connection.execute(select(tag_table.c.uuid, tag_table.c.tag).where(mine)))
+    fresh = []
+    for text, value in values.items():
+        pattern = inherent[text]
+        tag = pattern.with_value(value)[:TAG_LENGTH] if value else None
+        old = next((row for row in rows if pattern.regex.fullmatch(row.tag)), None)
+        if old is None and tag is not None:
+            fresh.append({**tag_row(resource, uuid, tag, SYSTEM), "inherent": True})
+        elif old is not None and tag is None:
+            connection.execute(delete(tag_table).where(tag_table.c.uuid == old.uuid))
+        elif old is not None and old.tag != tag:
+            changed = {"tag": tag, "last_op_date": now_s()}
+            connection.execute(update(tag_table).where(tag_table.c.uuid == old.uuid).values(**changed))
+    if fresh:
+        connection.execute(insert(tag_table), fresh)
+
+
+def tag_value(connection: Connection, resource: str, uuid: str, text: str) -> str | None:
+    """Return the value of a resource's system tag of the kind `text`, None when it has none."""
+    pattern = next(p for p in _patterns[resource] if p.text == text)
+    query = select(tag_table.c.tag).where(tag_table.c.resource_uuid == uuid, tag_table.c.type == SYSTEM)
+    found = (pattern.regex.fullmatch(tag) for tag in connection.execute(query).scalars())
+    return next((match[1] for match in found if match), None)
 
 
 def same_kind(connection: Connection, resource: str, uuid: str, tag: str) -> str | None:
@@ -151,3 +201,18 @@ def check_count(value: str) -> None:
     """Take a whole number."""
     if not value.isascii() or not value.isdigit():
         raise ValueError(f"'{value}' is no whole number")
+
+
+def check_truth(value: str) -> None:
+    """Take `true` or `false`."""
+    if value not in ("true", "false"):
+        raise ValueError(f"'{value}' is neither true nor false")
+
+
+def check_addresses(value: str) -> None:
+    """Take IP addresses with commas."""
+    for address in value.split(","):
+        try:
+            ipaddress.ip_address(address.strip())
+        except ValueError:
+            raise ValueError(f"'{address}' is no IP address") from None

@@ -23,32 +23,44 @@ DOOMED = Path(__file__).with_name("doomed_node.py")
 DEADLINE_S = 60.0
 OTHER_FLEET = "f" * 32
 
+LOOK = (
+    "resolve_address:before",
+    "resolve_address:after",
+    "resolve_address:journalled",
+    "check_addition:before",
+    "check_addition:journalled",
+    "survey_host:before",
+    "survey_host:after",
+    "survey_host:journalled",
+)
 FORWARD = (
+    *LOOK,
     "insert_host:before",
     "insert_host:journalled",
-    "deploy:before",
-    "deploy:after",
-    "deploy:journalled",
+    "deploy_agent:before",
+    "deploy_agent:after",
+    "deploy_agent:journalled",
     "connect_host:before",
     "connect_host:after",
     "connect_host:journalled",
-    "save_host:before",
-    "save_host:journalled",
+    "save_connected:before",
+    "save_connected:journalled",
 )
 """Every boundary of an AddKVMHost that succeeds, in its order."""
 
 BACKWARD = (
+    *LOOK,
     "insert_host:before",
     "insert_host:journalled",
-    "deploy:before",
-    "deploy:after",
-    "deploy:journalled",
+    "deploy_agent:before",
+    "deploy_agent:after",
+    "deploy_agent:journalled",
     "connect_host:before",
     "job:failing",
     "connect_host:undo",
     "connect_host:undone",
-    "deploy:undo",
-    "deploy:undone",
+    "deploy_agent:undo",
+    "deploy_agent:undone",
     "insert_host:undo",
     "insert_host:undone",
 )
@@ -78,7 +90,7 @@ def plan(seed: int) -> Plan:
         *(Plan(seed, False, (doom, *_second(draw, FORWARD))) for doom in FORWARD),
         *(Plan(seed, True, (doom, *_second(draw, BACKWARD))) for doom in BACKWARD),
         Plan(seed, False, agent_in_task=True),
-        Plan(seed, False, (draw.choice(FORWARD[5:]),), agent_in_task=True),
+        Plan(seed, False, (draw.choice(FORWARD[13:]),), agent_in_task=True),
         Plan(seed, False, node_after_s=draw.uniform(0, 0.8)),
         Plan(seed, True, node_after_s=draw.uniform(0, 0.8)),
     ]
@@ -268,11 +280,12 @@ class Scene:
             self.state,
             f"SELECT name, undone FROM job_step WHERE job_uuid = '{self._job}' ORDER BY position",
         )
-        expected = ["insert_host", "deploy", "connect_host"] + (
-            ["save_host"] if not self.plan.refused else []
-        )
-        assert [name for name, _ in steps] == expected
-        assert [bool(undone) for _, undone in steps] == [self.plan.refused] * len(steps)
+        looks = ["resolve_address", "check_addition", "survey_host"]
+        changes = ["insert_host", "deploy_agent", "connect_host"]
+        saves = [] if self.plan.refused else ["save_connected"]
+        assert [name for name, _ in steps] == looks + changes + saves
+        undone = [name for name, undone in steps if undone]
+        assert undone == (changes if self.plan.refused else [])
 
     def _agents(self) -> list[int]:
         found = []

@@ -37,10 +37,13 @@ def test_a_setting_holds_at_once_and_after_a_restart_until_it_is_given_back(node
 
 def test_every_setting_says_its_unit_and_range(node: Node) -> None:
     settings = node.rest().logged_in().query(ALL)
-    assert {s["category"] for s in settings} == {"identity", "rest", "host", "cluster"}
+    assert {s["category"] for s in settings} == {"identity", "rest", "host", "cluster", "kvm"}
     for setting in settings:
-        assert " from " in setting["description"], setting
-        assert " of " in setting["description"], setting
+        if setting["defaultValue"] in ("true", "false"):
+            assert setting["description"].endswith("; true or false"), setting
+        else:
+            assert " from " in setting["description"], setting
+            assert " of " in setting["description"], setting
         assert setting["value"] == setting["defaultValue"]
 
 
@@ -50,6 +53,14 @@ def test_a_value_out_of_range_is_refused_with_the_range(node: Node, value: str) 
     assert answer.status == 503
     assert answer.error["code"] == "SYS.1007"
     assert "whole number of sessions from 1 to 100000" in answer.error["details"]
+
+
+def test_a_switch_is_true_or_false(node: Node) -> None:
+    admin, name = node.rest().logged_in(), "connection.autoReconnectOnError"
+    assert change(admin, "host", name, "FALSE").body["inventory"]["value"] == "false"
+    assert change(admin, "host", name, None).body["inventory"]["value"] == "true"
+    refused = change(admin, "host", name, "0")
+    assert (refused.error["code"], refused.error["details"][-20:]) == ("SYS.1007", "; give true or false")
 
 
 def test_an_unknown_setting_is_named_with_those_there_are(node: Node) -> None:

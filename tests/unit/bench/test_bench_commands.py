@@ -1,6 +1,7 @@
 """Every measurement runs, with counts so small that its figures mean nothing; timing decides no test."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,9 @@ def test_the_measurements_are_listed() -> None:
         "reads",
         "query",
         "agent",
+        "fleet",
         "inventory",
+        "shell",
         "all",
     ]
 
@@ -42,7 +45,7 @@ def test_an_unknown_measurement_is_refused_with_a_choice() -> None:
     argv = [sys.executable, "-m", "bench", "cakes"]
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPOSITORY)
     assert (done.returncode, done.stdout) == (2, "")
-    known = "jobs, reads, query, agent, inventory, all"
+    known = "jobs, reads, query, agent, fleet, inventory, shell, all"
     assert done.stderr == f"bench: there is no 'cakes'; choose from {known}\n"
 
 
@@ -117,3 +120,37 @@ def test_query() -> None:
     table = query.table(rows=2000, rounds=2)
     assert names(table) == [case.name for case in query.CASES] * 2
     assert {row[1] for row in table.rows} == {"SQLite", "PostgreSQL"}
+
+
+@pytest.mark.parametrize("forbidden", [(), ("clush", "ansible")])
+def test_shell(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
+    from bench import shell
+
+    if os.geteuid() != 0 or not Path(shell.SSHD).exists():
+        pytest.skip("needs root and sshd")
+    which = shutil.which
+    monkeypatch.setattr(
+        shutil, "which", lambda name, **rest: None if name in forbidden else which(name, **rest)
+    )
+    installed = [name for name in ("clush", "ansible") if shutil.which(name, path=shell.command_path())]
+    table = shell.table(hosts=3, at_once=2, rounds=1)
+    peers = [f"{name}{kept}" for name in installed for kept in ("", ", kept connections")]
+    assert names(table) == [shell.FIRST, shell.KEPT, *peers]
+    left_out = [name for name in ("clush", "ansible") if name not in installed]
+    assert [n.split()[0] for n in table.notes if n.endswith("left out")] == left_out
+
+
+def test_shell_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench import shell
+
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    table = shell.table()
+    assert (table.rows, table.notes[0][:9]) == ([], "left out:")
+
+
+def test_fleet() -> None:
+    from bench import fleet
+
+    table = fleet.table(hosts=3, idle_s=0.1)
+    assert names(table) == ["Hardpoint", "Hardpoint", "bare asyncio", "bare asyncio"]
+    assert {row[1] for row in table.rows} == {"10", "2"}

@@ -87,4 +87,4 @@ def test_a_failed_installation_is_not_a_success(run: Run) -> None:
 def test_a_wrong_target_is_refused(run: Run) -> None:
     done = run("venf", python3="exit 0")
     assert done.returncode == 2
-    assert "venf: unknown; known are venv, test and bare" in done.stderr
+    assert "venf: unknown; known are venv, test, bare and lab" in done.stderr

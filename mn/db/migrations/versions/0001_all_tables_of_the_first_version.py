@@ -313,6 +313,11 @@ def upgrade() -> None:
         sa.Column("agent_address", sa.String(length=255), nullable=True),
         sa.Column("agent_port", sa.Integer(), nullable=True),
         sa.Column("inventory_hash", sa.String(length=64), nullable=True),
+        sa.Column("facts", sa.JSON(), nullable=True),
+        sa.Column("login", sa.String(length=16), server_default="Unverified", nullable=False),
+        sa.Column("reconnect_attempts", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("reconnect_through", sa.BigInteger(), nullable=True),
+        sa.Column("reconnect_error", sa.Text(), nullable=True),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.Column("last_op_date", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["cluster_uuid"], ["cluster.uuid"], name=op.f("fk_host_cluster_uuid")),
@@ -377,6 +382,17 @@ def upgrade() -> None:
     op.create_index("ix_block_device_size", "block_device", ["size"], unique=False)
     op.create_index("ix_block_device_transport", "block_device", ["transport"], unique=False)
     op.create_index("ix_block_device_wwid", "block_device", ["wwid"], unique=False)
+
+    op.create_table(
+        "host_address",
+        sa.Column("address", sa.String(length=255), nullable=False),
+        sa.Column("host_uuid", sa.String(length=32), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["host_uuid"], ["host.uuid"], name=op.f("fk_host_address_host_uuid"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("address", name=op.f("pk_host_address")),
+    )
+    op.create_index("ix_host_address_host_uuid", "host_address", ["host_uuid"], unique=False)
 
     op.create_table(
         "host_iommu",

@@ -11,11 +11,10 @@ from kvmagent.host_iommu.keeper import IommuKeeper
 
 DEFAULTS = 'GRUB_TIMEOUT=5\nGRUB_CMDLINE_LINUX_DEFAULT="quiet"\nGRUB_CMDLINE_LINUX="console=ttyS0"\n'
 MKCONFIG = """#!/bin/sh
-# reads /etc/default/grub.d/*.cfg
 set -e
-cd "$HARDPOINT_ROOT"
-. ./etc/default/grub
-for file in ./etc/default/grub.d/*.cfg; do [ ! -e "$file" ] || . "$file"; done
+sysconfdir="$HARDPOINT_ROOT/etc"
+. "$sysconfdir/default/grub"
+for file in ${sysconfdir}/default/grub.d/*.cfg; do [ ! -e "$file" ] || . "$file"; done
 echo "menuentry x { linux /vmlinuz $GRUB_CMDLINE_LINUX $GRUB_CMDLINE_LINUX_DEFAULT }" > "$HARDPOINT_ROOT$2"
 """
 MKCONFIG_WITHOUT_DROP_INS = """#!/bin/sh

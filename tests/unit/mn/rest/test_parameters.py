@@ -67,6 +67,7 @@ def test_every_fault_is_named_with_what_would_be_right() -> None:
     assert caught.value.blame is Blame.CALLER
     assert caught.value.details == (
         "Example: parameter 'name' is missing: give a text of 1 to 255 characters, "
+        "none of them a control character, "
         "parameter 'sshPort' is 0: give a whole number from 1 to 65535, "
         "parameter 'colour' is \"blue\": give one of red, green, "
         "parameter 'flag' is \"yes\": give true or false, "
@@ -86,6 +87,27 @@ def test_texts_are_trimmed_and_secrets_are_not() -> None:
         " p ",
         "h",
     )
+
+
+@pytest.mark.parametrize("control", ["\0", "\x1b", "\n", "\t", "\x7f", "\x80", "\x9b"])
+@pytest.mark.parametrize("name", ["ra{}ck", "r{}ack", "rac{}k"])
+def test_a_name_holds_no_control_characters(name: str, control: str) -> None:
+    text = name.format(control)
+    with pytest.raises(HardpointError) as caught:
+        bind(Example, {"name": text}, lax=False)
+    assert caught.value.code == "SYS.1007"
+    assert "none of them a control character" in caught.value.details
+    assert control not in caught.value.details
+
+
+def test_the_type_of_names_itself_refuses_a_newline_at_the_end() -> None:
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert("rack\n", Name)
+
+
+@pytest.mark.parametrize("name", ["größe 大小 🖥", "a\u00a0b", "x" * 255])
+def test_a_name_holds_any_other_character(name: str) -> None:
+    assert bind(Example, {"name": name}, lax=False).name == name  # type: ignore[attr-defined]
 
 
 def test_null_is_as_good_as_nothing() -> None:

@@ -1,4 +1,4 @@
-"""Turns: a bounded number at a time, first come first served, with a bound that may change meanwhile."""
+"""Places: a bounded number at a time, first come first served, with a bound that may change meanwhile."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 
-class Turns:
-    """`limit` says how many may be at it at once; it is asked whenever a turn ends or somebody comes."""
+class Places:
+    """`limit` says how many may be at it at once; it is asked whenever a place is free or somebody comes."""
 
     def __init__(self) -> None:
         self._taken = 0
@@ -17,7 +17,7 @@ class Turns:
 
     @asynccontextmanager
     async def take(self, limit: Callable[[], float]) -> AsyncIterator[None]:
-        """Wait for a turn and hold it."""
+        """Wait for a place and hold it."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((turn, limit))
         self._grant()

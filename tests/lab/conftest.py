@@ -1,0 +1,50 @@
+"""Fixtures of the lab tier: one lab for all modules, guests as new for each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from tests.lab.lab import Lab
+
+TEST_TIMEOUT_S = 1200  # hung guests are found by the lab's own time limits, which say more
+
+_lab = pytest.StashKey[Lab]()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Guests are emulated: what takes seconds elsewhere may take minutes."""
+    for item in items:
+        if item.path.parent.name == "lab" and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S, method="signal"))
+
+
+@pytest.fixture(scope="session")
+def whole_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """The lab of a run, images built; no guest runs."""
+    if os.geteuid() != 0:
+        pytest.skip("the lab makes network namespaces, which needs root: sudo make lab")
+    with Lab() as lab:
+        request.config.stash[_lab] = lab
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def lab(whole_lab: Lab) -> Iterator[Lab]:
+    """The lab with guests as new; the test is on its network."""
+    whole_lab.power_off()
+    with whole_lab.network.entered():
+        yield whole_lab
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the consoles of the guests when a test fails."""
+    report = yield
+    lab = item.config.stash.get(_lab, None)
+    if report.failed and lab is not None:
+        for guest in lab.brought_up():
+            report.sections.append((f"console of {guest.name}", guest.last_words()))
+    return report
