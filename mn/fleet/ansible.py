@@ -76,6 +76,10 @@ class AnsibleDeployer:
         """Log in and look."""
         return await take_survey(self._ssh, _login(target))
 
+    def wanted_version(self) -> str:
+        """Return the version that is installed on hosts."""
+        return release().version
+
     async def deploy(self, target: Target, report: Report = silent) -> Endpoint:
         """Install and start the agent; an agent that answers and is the wanted one is left alone.
 

@@ -56,6 +56,9 @@ class Deployer(Protocol):
         the user or password is refused.
         """
 
+    def wanted_version(self) -> str:
+        """Return the version that an agent it deploys says it has."""
+
     async def deploy(self, target: Target, report: Report = silent) -> Endpoint:
         """Install and start the agent, return where it listens; what is in place is left as it is."""
 

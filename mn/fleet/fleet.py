@@ -54,6 +54,10 @@ class Fleet:
         """Look at a host before anything is installed on it; None where there is nothing to look at."""
         return await self._deployer(target).survey(target)
 
+    def wanted_version(self, target: Target) -> str:
+        """Return the version that the agent of a host is to have."""
+        return self._deployer(target).wanted_version()
+
     async def deploy(self, target: Target, report: Report = silent) -> Endpoint:
         """Install and start the agent of a host; done before, it is found in place.
 

@@ -16,6 +16,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -57,6 +58,10 @@ class LocalDeployer:
     async def survey(self, target: Target) -> HostSurvey | None:
         """Nothing has to be asked: it is this machine."""
         return None
+
+    def wanted_version(self) -> str:
+        """Return this installation's version: the agents run from it."""
+        return metadata.version("hardpoint")
 
     async def deploy(self, target: Target, report: Report = silent) -> Endpoint:
         """Start the agent unless it runs, return where it listens; callers that come together start one."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ class SimulatorDeployer:
     async def survey(self, target: Target) -> HostSurvey | None:
         """Nothing has to be asked: what it will be was recorded."""
         return None
+
+    def wanted_version(self) -> str:
+        """Return this installation's version: the simulator runs from it."""
+        return metadata.version("hardpoint")
 
     async def deploy(self, target: Target, report: Report = silent) -> Endpoint:
         """Make the host's folder unless it is there, have it served, return where it listens."""

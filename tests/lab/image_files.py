@@ -9,7 +9,7 @@ REPOSITORY_PORT = 8099  # of the package mirror in the lab, which the guests' ap
 IQN_DOMAIN = "iqn.2026-01.org.lab"
 KERNEL_ARGUMENTS = (  # what makes an emulated machine boot in half the time
     "console=ttyS0 net.ifnames=0 mitigations=off nokaslr no5lvl apparmor=0 selinux=0 audit=0 nowatchdog "
-    "cryptomgr.notests random.trust_cpu=on tsc=reliable no_timer_check rcupdate.rcu_expedited=1 "
+    "cryptomgr.notests random.trust_cpu=on clocksource=hpet no_timer_check rcupdate.rcu_expedited=1 "
     "8250.nr_uarts=1"
 )
 

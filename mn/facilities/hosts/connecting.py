@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from importlib.metadata import version
 
 import msgspec
 from sqlalchemy import Connection, select
@@ -28,9 +27,6 @@ from mn.fleet.deploy import Report, Target
 from mn.fleet.probe import survey_patiently
 from mn.fleet.survey import HostSurvey
 from mn.rest.services import Job, Services
-
-AGENT_VERSION = version("hardpoint")
-"""The version that agents are to have: they are deployed from this very installation."""
 
 CPU_MODEL_TAG = "check::cluster::cpu::model::{enable}"
 

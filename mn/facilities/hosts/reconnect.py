@@ -13,7 +13,6 @@ from kvmagent.protocol import ConnectReply
 from mn.db.global_settings import CPU_RATIO, GlobalSettings
 from mn.facilities.common import find, inventory
 from mn.facilities.hosts.connecting import (
-    AGENT_VERSION,
     look_around,
     reporter,
     save_connected,
@@ -188,7 +187,8 @@ async def find_agent(services: Services, endpoint: Endpoint) -> Endpoint | None:
         hello = await services.fleet.hello(endpoint)
     except HardpointError:
         return None
-    return endpoint if (hello.host_uuid, hello.version) == (endpoint.host_uuid, AGENT_VERSION) else None
+    wanted = services.fleet.wanted_version(Target(endpoint.host_uuid, endpoint.address))
+    return endpoint if (hello.host_uuid, hello.version) == (endpoint.host_uuid, wanted) else None
 
 
 async def survey_known_host(services: Services, uuid: str) -> HostSurvey | None:
