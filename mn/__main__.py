@@ -19,7 +19,9 @@ from pydantic import ValidationError
 from agentkit import logs, notify
 from agentkit.errors import HardpointError
 from mn import app, facilities
+from mn.fleet import wheelhouse
 from mn.fleet.local import agent_homes, stop_agent, stop_process
+from mn.fleet.wheelhouse_sources import HostPython
 from mn.jobs.job import Boundary
 from mn.rest import describe, openapi
 from mn.rest.operation import registry
@@ -52,6 +54,16 @@ def main(argv: list[str] | None = None, boundary: Boundary = lambda _name: None)
     stop = commands.add_parser("stop", help="stop the node of a state folder and its local agents")
     stop.add_argument("--state", type=Path, required=True, help="the folder given to serve")
     stop.set_defaults(run=_stop)
+    wheels = commands.add_parser("wheelhouse", help="download the agent's wheels for another Python")
+    wheels.add_argument("--python", type=_python_version, required=True, help="of the hosts, 3.12")
+    wheels.add_argument("--architecture", default="x86_64", help="what `uname -m` prints on the hosts")
+    wheels.add_argument("--glibc", type=_python_version, default=(2, 28), help="of the oldest host, 2.28")
+    wheels.add_argument("--to", type=Path, required=True, help="folder; copy it to the node's wheels_dir")
+    wheels.add_argument("--index", default="", help="URL of a package index; pip's own by default")
+    wheels.set_defaults(run=_wheelhouse)
+    bundle = commands.add_parser("bundle", help="pack the management node itself for ansible/mn.yml")
+    bundle.add_argument("--to", type=Path, required=True, help="folder of the bundle and its variables")
+    bundle.set_defaults(run=_bundle)
     described = commands.add_parser("describe", help="print the description of the API that clients ship")
     described.set_defaults(run=_describe)
     description = commands.add_parser("openapi", help="print the API's description (OpenAPI 3.1)")
@@ -152,6 +164,30 @@ def _stop(arguments: argparse.Namespace) -> int:
     agents = sum(stop_agent(home) for home in agent_homes(state / app.AGENTS_DIR))
     simulator = stop_agent(state / app.SIMULATOR_DIR)
     print(json.dumps({"mn": stopped, "agents": agents, "simulator": simulator}))  # noqa: T201
+    return 0
+
+
+def _python_version(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    return int(major), int(minor)
+
+
+def _wheelhouse(arguments: argparse.Namespace) -> int:
+    python = HostPython(arguments.python, arguments.architecture, arguments.glibc)
+    for name in wheelhouse.fill(arguments.to, python, arguments.index):
+        print(name)  # noqa: T201
+    return 0
+
+
+def _bundle(arguments: argparse.Namespace) -> int:
+    version, content = wheelhouse.pack_node(HostPython.own())
+    folder: Path = arguments.to.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"mn-{version}-{HostPython.own().label}.tar.gz"
+    path.write_bytes(content)
+    variables = {"hardpoint_version": version, "hardpoint_bundle": str(path)}
+    (folder / "mn.json").write_text(json.dumps(variables) + "\n")
+    print(f"ansible-playbook -i HOST, -e @{folder / 'mn.json'} {wheelhouse.ansible_directory() / 'mn.yml'}")  # noqa: T201
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pydantic import Field, IPvAnyNetwork, SecretStr
@@ -134,7 +135,11 @@ class Settings(BaseSettings):
         """Return the settings of a state folder; `given` (the command line) wins over file and
         environment.
         """
-        _FileSettings.model_config["toml_file"] = state_dir / "mn.toml"
+        files = [state_dir / "mn.toml"]
+        credentials = os.environ.get("CREDENTIALS_DIRECTORY")  # systemd's LoadCredential=
+        if credentials:
+            files.insert(0, Path(credentials) / "mn.toml")
+        _FileSettings.model_config["toml_file"] = files
         return _FileSettings(state_dir=state_dir, **{k: v for k, v in given.items() if v is not None})  # type: ignore[arg-type]
 
 

@@ -21,9 +21,9 @@ import pytest
 from tests import postgres
 
 REPOSITORY = Path(__file__).parents[1]
-START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 60.0
-JOB_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 120.0
+JOB_TIMEOUT_S = 180.0
 POLL_S = 0.02
 PREFIX = "/zstack/v1"
 ADMIN = "admin"
@@ -217,6 +217,10 @@ class Node:
         assert self._process is not None
         self._process.wait(STOP_TIMEOUT_S)
         self._process = None
+
+    def has_ended(self) -> bool:
+        """Say whether the process is gone."""
+        return self._process is None or self._process.poll() is not None
 
     def restart(self) -> None:
         """Stop and start; the port may be another one afterwards."""

@@ -16,6 +16,7 @@ options:
   version: {description: Name of the new one, type: str, required: true}
   bundle: {description: tar.gz of site-packages, on the management node, type: path, required: true}
   python: {description: The interpreter, type: path, required: true}
+  scripts: {description: Commands to make, name to C(module:function), type: dict}
 """
 
 
@@ -50,8 +51,19 @@ def build(module, folder):
         )
     place = site_packages(folder)
     unpack(module.params["bundle"], place)
-    if not os.path.isdir(os.path.join(place, "kvmagent", "__pycache__")):
+    if not os.path.isdir(os.path.join(place, "agentkit", "__pycache__")):
         module.run_command([python, "-I", "-m", "compileall", "-q", place])
+
+
+def write_scripts(module, folder, final):
+    """Make the commands of a release; they name the interpreter where it will be."""
+    for name, entry in module.params["scripts"].items():
+        source, _, function = entry.partition(":")
+        path = os.path.join(folder, "bin", name)
+        with open(path, "w") as file:
+            file.write("#!%s -I\n" % os.path.join(final, "bin", "python"))
+            file.write("import sys\n\nfrom %s import %s\n\nsys.exit(%s())\n" % (source, function, function))
+        os.chmod(path, 0o755)  # noqa: S103 - a command for everybody
 
 
 def main():
@@ -63,6 +75,7 @@ def main():
             "version": {"type": "str", "required": True},
             "bundle": path,
             "python": path,
+            "scripts": {"type": "dict", "default": {}},
         }
     )
     os.umask(0o022)
@@ -77,6 +90,7 @@ def main():
                 if os.path.isdir(leftover):
                     shutil.rmtree(leftover)
             build(module, partial)
+            write_scripts(module, partial, final)
             os.rename(partial, final)
             os.sync()
             with open(os.path.join(final, ".complete"), "w"):

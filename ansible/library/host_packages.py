@@ -30,15 +30,22 @@ def missing(module, names):
 def install(module, names):
     """Install packages; return what the package manager said when it could not."""
     if module.params["manager"] == "dnf":
-        commands = [["dnf", "-y", "-q", "install", *names]]
-    else:
-        # The lists may be older than the repositories; when they cannot be read anew, they may still do.
-        commands = [[*APT, "update"], [*APT, "--no-install-recommends", "install", *names]]
-    said = []
-    for command in commands:
-        code, output, error = module.run_command(command, environ_update=ENVIRONMENT)
-        said += [line for line in (error or output).splitlines() if line.strip()] if code else []
-    return "\n".join(said[-6:]) if code else ""
+        return run(module, ["dnf", "-y", "-q", "install", *names])
+    # The lists may be older than the repositories; when they cannot be read anew, they may still do.
+    outdated = run(module, [*APT, "update"])
+    command = [*APT, "--no-install-recommends", "install", *names]
+    said = run(module, command)
+    if "dpkg --configure -a" in said:  # an installation before this one was cut off
+        run(module, ["dpkg", "--configure", "-a", "--force-confold"])
+        said = run(module, command)
+    return "\n".join(line for line in (outdated, said) if line) if said else ""
+
+
+def run(module, command):
+    """Run a command; return its last words when it failed, else an empty text."""
+    code, output, error = module.run_command(command, environ_update=ENVIRONMENT)
+    lines = [line for line in (error or output).splitlines() if line.strip()]
+    return ("\n".join(lines[-4:]) or "exit code %d" % code) if code else ""
 
 
 def main():

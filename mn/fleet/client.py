@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import aiohttp
 import msgspec
 
 from agentkit.errors import ErrorBody, HardpointError
 from agentkit.wire import LEASE_TICK_S, Command, Event, Hello, TaskReport, TaskState
+from mn.fleet.stream import open_stream
 
 R = TypeVar("R")
 
@@ -27,11 +28,6 @@ UNREACHABLE_AFTER_S = 30.0
 """A task's agent may be away for so long before the task is given up."""
 RETRY_FIRST_S, RETRY_MOST_S = 0.1, 2.0
 KEEP_ALIVE_S = 30.0
-PROBE_AFTER_S, PROBE_EVERY_S, PROBES_MAX = 4, 2, 2
-"""The kernel asks for a sign of life on a silent connection, however long the tick: a host that has lost its
-power or its network is lost after 8 s.
-"""
-EVENT_LINE_MAX_BYTES = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +54,11 @@ class AgentClient:
         self._context = context
         self._tick_s = tick_s
         self._lease_s = 2 * tick_s + LEASE_GRACE_S
-        connector = aiohttp.TCPConnector(
-            ssl=context, limit=0, keepalive_timeout=KEEP_ALIVE_S, socket_factory=probed_socket
-        )
+        connector = aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=KEEP_ALIVE_S)
         self._session = aiohttp.ClientSession(
             connector=connector,
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_S),
             read_bufsize=64 * 1024,
-            max_line_size=EVENT_LINE_MAX_BYTES,
         )
 
     async def close(self) -> None:
@@ -133,28 +126,29 @@ class AgentClient:
             return
 
     async def events(
-        self, endpoint: Endpoint, instance: str | None, since: int | None
+        self,
+        endpoint: Endpoint,
+        instance: str | None,
+        since: int | None,
+        turn: AbstractAsyncContextManager[Any],
     ) -> AsyncIterator[Event]:
         """Yield the agent's events after `since`, without end; the data of the first are its Hello.
 
-        Raises HardpointError (HOST.1003) when the stream breaks or is silent for longer than the lease.
+        `turn` is held while hands are shaken. Raises HardpointError (HOST.1003) when the stream breaks or is
+        silent for longer than the lease.
         """
         parameters = {"tick": f"{self._tick_s:g}"}
         if instance is not None and since is not None:
             parameters |= {"instance": instance, "since": str(since)}
         try:
-            async with asyncio.timeout(self._lease_s):
-                response = await self._session.get(f"https://{endpoint}/v1/events", params=parameters)
-            async with response:
-                if response.status != 200:
-                    await _body(response)
+            stream = await open_stream(self._context, endpoint.address, endpoint.port, parameters, turn)
+            try:
+                yield msgspec.json.decode(stream.first, type=Event)
                 while True:
-                    async with asyncio.timeout(self._lease_s):
-                        line = await response.content.readline()
-                    if not line:
-                        raise unreachable(endpoint, ConnectionResetError("the event stream ended"))
-                    yield msgspec.json.decode(line, type=Event)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                    yield msgspec.json.decode(await stream.line(self._lease_s), type=Event)
+            finally:
+                stream.close()
+        except (TimeoutError, OSError, EOFError, ValueError, IndexError) as error:
             raise unreachable(endpoint, error) from error
 
     async def _post(self, endpoint: Endpoint, task_uuid: str, body: bytes) -> TaskReport:
@@ -164,18 +158,6 @@ class AgentClient:
             self._session.post(url, params={"wait": str(TASK_WAIT_S)}, data=body) as response,
         ):
             return msgspec.json.decode(await _body(response), type=TaskReport)
-
-
-def probed_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """Return a socket whose peer the kernel asks for a sign of life."""
-    family, kind, protocol, _, _ = address
-    made = socket.socket(family, kind, protocol)
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
-    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES_MAX)
-    return made
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:

@@ -141,8 +141,8 @@ class Fleet:
         raise HardpointError(
             "SYS.1014",
             "Not supported",
-            f"no agent can be deployed to {target.address}: this version deploys to its own machine only",
-            remedy="add a loopback address of this machine with local_agents on, as `hardpoint up` does",
+            f"no agent can be deployed to {target.address}: nothing here deploys to such hosts",
+            remedy="see the settings of the management node",
         )
 
     def _reviver(self, target: Target) -> Revive:

@@ -22,20 +22,31 @@ log = logging.getLogger(__name__)
 
 RECONNECT_FIRST_S, RECONNECT_MOST_S = 0.2, 5.0
 """Pauses between two attempts at a host, each drawn from half to one and a half times of it."""
-HOPEFUL_DIALS, VAIN_DIALS, INVENTORIES = 128, 512, 64
+ATTEMPTS, HOPEFUL_HANDSHAKES, VAIN_HANDSHAKES, INVENTORIES = 128, 64, 32, 64
+
+
+class Lane:
+    """Hosts that are dialled at once, and those of them that shake hands.
+
+    The others have connected and wait for their turn; agents give them ten seconds.
+    """
+
+    def __init__(self, handshakes: int) -> None:
+        self.attempts = asyncio.Semaphore(ATTEMPTS)
+        self.handshakes = asyncio.Semaphore(handshakes)
 
 
 class Pacing:
     """What the links of a fleet share, so that a node that starts with all its hosts makes no storm.
 
-    A TLS handshake takes a millisecond of this process: those that wait for their turn do not run out of
-    time. Hosts that did not answer the last time have turns of their own: what answers never waits for the
-    time-outs of what does not.
+    A TLS handshake takes a millisecond or more of both sides: so few are under way at once that none runs out
+    of time, however busy the machine, and those that wait for their turn have all the time there is. Hosts
+    that did not answer the last time have turns of their own: what answers never waits for what does not.
     """
 
     def __init__(self) -> None:
-        self.hopeful = asyncio.Semaphore(HOPEFUL_DIALS)
-        self.vain = asyncio.Semaphore(VAIN_DIALS)
+        self.hopeful = Lane(HOPEFUL_HANDSHAKES)
+        self.vain = Lane(VAIN_HANDSHAKES)
         self.inventory = asyncio.Semaphore(INVENTORIES)
 
 
@@ -111,12 +122,13 @@ class HostLink:
             pause = min(pause * 2, RECONNECT_MOST_S)
 
     async def _listen(self) -> None:
+        lane = self._pacing.vain if self._connected is False else self._pacing.hopeful
         events = cast(
             "AsyncGenerator[Event, None]",
-            self._client.events(self._endpoint, self._instance, self._since),
+            self._client.events(self._endpoint, self._instance, self._since, lane.handshakes),
         )
         async with contextlib.aclosing(events):
-            async with self._pacing.vain if self._connected is False else self._pacing.hopeful:
+            async with lane.attempts:
                 first = await anext(events)
             await self._meet(msgspec.convert(first.data, Hello))
             self._instance, self._since = first.instance, first.seq

@@ -33,6 +33,7 @@ from mn.fleet.wheelhouse_sources import (
     HostPython,
     Missing,
     Packaged,
+    download,
     from_folder,
     from_index,
     from_installed,
@@ -42,6 +43,8 @@ PYTHON_LEAST = (3, 11)
 AGENT_PACKAGES = ("agentkit", "kvmagent")
 AGENT_DISTRIBUTION = "hardpoint-kvmagent"
 AGENT_EXTRA = "kvmagent"
+NODE_PACKAGES = ("agentkit", "kvmagent", "mn", "mnclient", "simulator")
+NODE_EXTRAS = ("mn", "kvmagent", "cli")
 OWN = "hardpoint"
 _LICENCE_AND_CODE = {".py", ".typed"}
 
@@ -72,14 +75,16 @@ def release() -> Release:
     return Release(f"{metadata.version(OWN)}+{digest.hexdigest()[:12]}", pins)
 
 
-def dependencies(python: HostPython) -> dict[str, str]:
+def dependencies(python: HostPython, extras: tuple[str, ...] = (AGENT_EXTRA,)) -> dict[str, str]:
     """Return what the agent needs on such a host: names and the versions that this environment has.
+
+    `extras` are those of the project that are wanted, by default the agent's.
 
     Raises HardpointError (SYS.1000) when this environment lacks one.
     """
     environment = python.markers()
     found: dict[str, str] = {}
-    wanted = [(requirement, AGENT_EXTRA) for requirement in metadata.requires(OWN) or []]
+    wanted = [(requirement, extra) for requirement in metadata.requires(OWN) or [] for extra in extras]
     while wanted:
         text, extra = wanted.pop()
         requirement = Requirement(text)
@@ -96,10 +101,10 @@ def dependencies(python: HostPython) -> dict[str, str]:
                 "SYS.1000",
                 "The agent cannot be packed",
                 f"this management node's environment lacks {requirement}, which the agent needs",
-                remedy="install hardpoint[mn,kvmagent] anew on the management node",
+                remedy="install hardpoint[mn,kvmagent,cli] anew on the management node",
             ) from None
-        extras = requirement.extras or {""}
-        wanted += [(below, extra) for below in metadata.requires(name) or [] for extra in extras]
+        inner = requirement.extras or {""}
+        wanted += [(below, extra) for below in metadata.requires(name) or [] for extra in inner]
     return found
 
 
@@ -235,6 +240,44 @@ def pack(python: HostPython, sources: Sources) -> bytes:
     )
 
 
+def pack_node(python: HostPython) -> tuple[str, bytes]:
+    """Return the version and the bundle of the management node itself, for the role `mn`.
+
+    Raises HardpointError (SYS.1006) when this environment's packages do not run on such a machine.
+    """
+    own = metadata.distribution(OWN)
+    folder = f"{OWN}-{own.version}.dist-info"
+    files = dict(_node_files()) | {f"{folder}/METADATA": (own.read_text("METADATA") or "").encode()}
+    wanted = dependencies(python, NODE_EXTRAS)
+    digest = hashlib.sha256(msgspec.json.encode(sorted(wanted.items())))
+    for name in sorted(files):
+        digest.update(f"{name} {len(files[name])}\n".encode() + files[name])
+    version = f"{own.version}+{digest.hexdigest()[:12]}"
+    try:
+        packaged = [*from_installed(wanted, python), Packaged(OWN, own.version, files)]
+    except Missing as missing:
+        raise HardpointError(
+            "SYS.1006",
+            "Operation failed",
+            f"the management node cannot be packed for {python}: {missing}",
+            remedy="pack it on a machine with the same Python and architecture",
+        ) from missing
+    return version, _archive(packaged, python)
+
+
+def _node_files() -> Iterator[tuple[str, bytes]]:
+    """Yield names and contents of what the management node is made of, the playbooks included."""
+    root = Path(__file__).parents[2]
+    for package in NODE_PACKAGES:
+        for path in sorted((root / package).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                yield path.relative_to(root).as_posix(), path.read_bytes()
+    playbooks = ansible_directory()
+    for path in sorted(playbooks.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield f"mn/ansible/{path.relative_to(playbooks).as_posix()}", path.read_bytes()
+
+
 def _archive(packaged: Iterable[Packaged], python: HostPython) -> bytes:
     """Return a tar.gz, the same for the same files, with bytecode when this Python makes the host's."""
     files: dict[str, bytes] = {}
@@ -280,6 +323,26 @@ def host_python(version: tuple[int, int] | None, architecture: str, libc: str | 
         )
     match = re.fullmatch(r"glibc (\d+)\.(\d+)", libc or "")
     return HostPython(version, architecture, (int(match[1]), int(match[2])) if match else None)
+
+
+def fill(folder: Path, python: HostPython, index: str = "") -> list[str]:
+    """Download the wheels of the agent's dependencies for such hosts; return them as `name==version`.
+
+    For a machine with Internet. Raises HardpointError (SYS.1006) with what pip said.
+    """
+    check_python(python)
+    wanted = dependencies(python)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        download(wanted, python, folder, index)
+    except (OSError, Missing) as error:
+        raise HardpointError(
+            "SYS.1006",
+            "Operation failed",
+            f"the wheels for {python} were not downloaded to {folder}: {error}",
+            remedy="run this on a machine that reaches a package index, or give one with --index",
+        ) from error
+    return [f"{name}=={version}" for name, version in sorted(wanted.items())]
 
 
 def main() -> int:

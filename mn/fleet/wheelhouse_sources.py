@@ -21,7 +21,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 DOWNLOAD_TIMEOUT_S = 600.0
 _MANYLINUX_LEAST = 5
 _LEGACY = {17: "manylinux2014", 12: "manylinux2010", 5: "manylinux1"}
-_NOT_SHIPPED = frozenset({"INSTALLER", "REQUESTED", "RECORD", "direct_url.json"})
+_NOT_SHIPPED = frozenset({"INSTALLER", "REQUESTED", "direct_url.json"})
 
 
 class Missing(Exception):  # noqa: N818 - it says what a source lacks and is no fault

@@ -41,6 +41,7 @@ SERVED = {
 """Documented operations that this version serves. One that is added is added here too."""
 
 BESIDE_THE_MANUAL = {
+    "AddSimulatorHost",
     "CancelLongJob",
     "CreateAccount",
     "CreateSystemTag",

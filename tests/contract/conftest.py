@@ -56,7 +56,8 @@ class World:
     def harmless_params(self, operation: Operation | str) -> dict[str, Any]:
         """Return parameters that the server accepts, but that make no agent start and nothing end."""
         params = self.params(operation)
-        return {**params, "managementIp": NOBODY} if "managementIp" in params else params
+        adds = "managementIp" in params and "uuid" not in params
+        return {**params, "managementIp": NOBODY} if adds else params
 
     def call(
         self, operation: Operation, params: object, beside: dict[str, Any] | None = None, **options: Any

@@ -90,6 +90,8 @@ QUERIES = [
     ("/zones/9276d05c7d7545d6b61bfc50f017b86c", "9276d05c7d7545d6b61bfc50f017b86c"),
     ("/clusters?q=hypervisorType=KVM", None),
     ("/clusters/a8d5ea1ceda34616a26bec2fce3b4d8a", "a8d5ea1ceda34616a26bec2fce3b4d8a"),
+    ("/hosts?q=uuid=66547f0fc9fd45d98f6b8482488f2993", "66547f0fc9fd45d98f6b8482488f2993"),
+    ("/hosts/bb582f21cfad4f61a2ab1ec062131b4a", "bb582f21cfad4f61a2ab1ec062131b4a"),
 ]
 
 
@@ -160,3 +162,94 @@ def test_a_printed_query_gets_the_printed_kind_of_answer(world: World, path: str
         assert found, "the world has such zones and clusters"
     else:
         assert found == []
+
+
+HOST = {"hypervisorType": "KVM", "status": "Connected"}
+ADDED_TO = "9adf394ca46432afb1218d220bf2925e"
+HOST_REQUESTS: list[tuple[str, str | None, str, object, dict[str, Any] | None]] = [
+    ("DELETE", "bb2e5125ac2c4b3680463d7aeaf57773", "/hosts/{}?deleteMode=Permissive", None, None),
+    (
+        "PUT",
+        "fe98e821991a3c96af96fc7e458d2020",
+        "/hosts/{}/actions",
+        {"updateHost": {"name": "example", "description": "example", "managementIp": "192.168.0.1"}},
+        {**HOST, "name": "example", "description": "example", "managementIp": "192.168.0.1"},
+    ),
+    (
+        "PUT",
+        "70e37940fe263e858a151850a312143f",
+        "/hosts/{}/actions",
+        {"changeHostState": {"stateEvent": "enable"}},
+        {**HOST, "state": "Enabled"},
+    ),
+    ("PUT", "26caa95d6fb53d08ad6716ef03bf4b28", "/hosts/{}/actions", {"reconnectHost": {}}, HOST),
+    (
+        "PUT",
+        "477399a02a343bf2971d86c531053f9e",
+        "/hosts/kvm/{}/actions",
+        {"updateKVMHost": {"username": "userName", "password": "password", "sshPort": 22.0}},
+        {**HOST, "username": "userName", "sshPort": 22},
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def added_to(world: World, in_zone: str) -> str:
+    """The cluster that the manual adds a host to."""
+    params = {"name": "hosts", "zoneUuid": in_zone, "hypervisorType": "KVM", "resourceUuid": ADDED_TO}
+    world.admin.create("/clusters", **params)
+    return ADDED_TO
+
+
+@pytest.mark.parametrize(("method", "uuid", "path", "body", "expected"), HOST_REQUESTS)
+def test_a_printed_request_of_hosts_gets_the_printed_kind_of_answer(
+    world: World,
+    added_to: str,
+    method: str,
+    uuid: str,
+    path: str,
+    body: object,
+    expected: dict[str, Any] | None,
+) -> None:
+    params = {**world.params("AddKVMHost"), "clusterUuid": added_to, "resourceUuid": uuid}
+    world.admin.create("/hosts/kvm", **params)
+    check(sent(world, method, path.format(uuid), body), expected)
+    if expected is not None:
+        world.admin.run("DELETE", f"/hosts/{uuid}", None)
+    assert world.admin.query("/hosts", f"uuid={uuid}") == []
+
+
+def test_the_printed_request_that_adds_a_host_is_understood(world: World, added_to: str) -> None:
+    """Its address, 127.0.0.1, is that of a host already, whose cluster is another one."""
+    params = {
+        "username": "userName",
+        "password": "password",
+        "sshPort": 22,
+        "name": "newHost",
+        "managementIp": "127.0.0.1",
+        "clusterUuid": added_to,
+    }
+    refused = sent(world, "POST", "/hosts/kvm", {"params": params})
+    assert refused.error["code"] == "SYS.1007"
+    assert f"belongs to host host ({world.host['uuid']}) already" in refused.error["details"]
+    free = {**params, "managementIp": world.address()}
+    added = sent(world, "POST", "/hosts/kvm", {"params": free, "systemTags": [], "userTags": []})
+    check(added, {**HOST, "name": "newHost", "clusterUuid": added_to, "state": "Enabled"})
+    world.admin.run("DELETE", f"/hosts/{added.body['inventory']['uuid']}", None)
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "some"),
+    [
+        ("/hosts/allocators/strategies", "strategies", "DefaultHostAllocatorStrategy"),
+        ("/hosts/allocators/strategies", "hostAllocatorStrategies", "DefaultHostAllocatorStrategy"),
+        ("/hosts/hypervisor-types", "hypervisorTypes", "KVM"),
+        ("/hosts/hypervisor-types", "hypervisorTypes", "Simulator"),
+    ],
+)
+def test_a_printed_list_of_hosts_has_what_the_manual_names(
+    world: World, path: str, key: str, some: str
+) -> None:
+    answer = curl(world.admin, "GET", path, **authorized(world.admin))
+    assert answer.status == 200
+    assert some in answer.body[key]

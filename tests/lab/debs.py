@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import email.utils
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -29,10 +30,8 @@ def index(packages: Iterable[Path]) -> str:
 def release(packages: bytes) -> bytes:
     """Return the text of a `Release` file over a `Packages` file."""
     digest = hashlib.sha256(packages).hexdigest()
-    text = (
-        f"Origin: lab\nLabel: lab\nSuite: lab\nCodename: lab\nSHA256:\n {digest} {len(packages)} Packages\n"
-    )
-    return text.encode()
+    about = f"Origin: lab\nSuite: lab\nCodename: lab\nDate: {email.utils.formatdate(usegmt=True)}\n"
+    return f"{about}SHA256:\n {digest} {len(packages)} Packages\n".encode()
 
 
 def make(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import shlex
 import subprocess
@@ -24,6 +25,10 @@ END_TIMEOUT_S = 30.0
 MIGRATION_TIMEOUT_S = 120.0
 UNPLUG_TIMEOUT_S = 30.0
 CONSOLE_TAIL = 40  # lines
+
+
+# The kernel ends a guest when the *thread* that started it ends, so they are started by one that stays
+_spawner = concurrent.futures.ThreadPoolExecutor(1, "spawner")
 
 
 class CommandFailed(LabError):  # noqa: N818
@@ -72,13 +77,11 @@ class Guest:
         self._network.join(self.name)
         argv = machine.command_line(self.role, self._images, self.folder, self.start_as)
         (self.folder / "qmp").unlink(missing_ok=True)
+        command = self._network.inside(["setpriv", "--pdeathsig", "KILL", *argv])
         with (self.folder / "qemu.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                self._network.inside(["setpriv", "--pdeathsig", "KILL", *argv]),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
+            self._process = _spawner.submit(
+                subprocess.Popen, command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            ).result(QEMU_START_TIMEOUT_S)
         self._lab.add(self._process.pid)
         self._qmp = self._connect()
 

@@ -73,9 +73,18 @@ def current_key() -> str:
 
 
 def meaning(path: Path) -> bytes:
-    """Return a file's content without what does not count: of Python, comments and layout."""
+    """Return a file's content without what does not count: of Python, comments, docstrings and layout."""
     text = path.read_text()
-    return (ast.dump(ast.parse(text)) if path.suffix == ".py" else text).encode()
+    if path.suffix != ".py":
+        return text.encode()
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
+            del node.body[0]
+    return ast.dump(tree).encode()
 
 
 def folders() -> Mapping[str, Path]:

@@ -40,6 +40,7 @@ class Tree:
             "DEBIAN_FRONTEND=noninteractive",
             "PATH=/usr/sbin:/usr/bin:/sbin:/bin",
             "HOME=/root",
+            "INITRD=No",  # the kernel's installation would make one, for the better part of a minute
         ]
         return run(["env", "-i", *environment, "chroot", self.root, *argv], timeout_s)
 

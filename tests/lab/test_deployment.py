@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,10 +18,9 @@ HOME = "/opt/hardpoint/kvmagent"
 
 
 @pytest.fixture(scope="module")
-def guest() -> Iterator[Guest]:
+def guest(lab: Lab) -> Guest:
     """A KVM host that has all packages; this thread is on its network."""
-    with Lab() as own, own.network.entered():
-        yield own.guest("kvm2")
+    return lab.guest("kvm2")
 
 
 @pytest.fixture(scope="module")

@@ -32,6 +32,9 @@ class Reconnector:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._hosts: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._attempted: set[str] = set()
+        """Hosts whose reconnect runs: it keeps its place until it has ended."""
         self._busy = 0
         self._free = asyncio.Condition()
         self._stopped = False
@@ -44,10 +47,9 @@ class Reconnector:
     async def stop(self) -> None:
         """Leave them as they are."""
         self._stopped = True
-        tasks = list(self._hosts.values())
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def lost(self, host_uuid: str) -> None:
         """Reconnect the host in a while, unless it is found before."""
@@ -55,11 +57,13 @@ class Reconnector:
             return
         task = asyncio.create_task(self._look_after(host_uuid), name=f"reconnect {host_uuid}")
         self._hosts[host_uuid] = task
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def found(self, host_uuid: str) -> None:
         """Leave the host alone; should it be lost again, the waits begin anew."""
         task = self._hosts.pop(host_uuid, None)
-        if task is not None:
+        if task is not None and host_uuid not in self._attempted:
             task.cancel()
 
     @contextlib.asynccontextmanager
@@ -79,17 +83,18 @@ class Reconnector:
     async def _look_after(self, uuid: str) -> None:
         settings = self._services.settings
         pause = settings.reconnect_after_s
-        while True:
+        while self._hosts.get(uuid) is asyncio.current_task():
             # A switch that dies loses many hosts in one moment; they must not all come back in one.
             await asyncio.sleep(pause * random.uniform(1, 2))  # noqa: S311 - no secret
             pause = min(pause * 2, settings.reconnect_after_max_s)
             try:
                 async with self._place():
-                    if not await self._attempt(uuid):
-                        break
+                    again = await self._attempt(uuid)
             except Exception:
                 log.exception("host is not looked after, it is tried again", extra={"host": uuid})
-        self._hosts.pop(uuid, None)
+            else:
+                if not again and self._hosts.get(uuid) is asyncio.current_task():
+                    del self._hosts[uuid]
 
     async def _attempt(self, uuid: str) -> bool:
         """Reconnect the host when it can be; return whether to look again later."""
@@ -97,21 +102,29 @@ class Reconnector:
         row = await services.db.read(load_host, uuid)
         if row is None or row.status == "Connected":
             return False
+        log.debug("lost host looked at", extra={"host": uuid, "status": row.status})
         if not self._may(row):
             return True
         login = login_of(row, services.vault)
         if not await port_answers(login, services.global_settings[SSH_PROBE]):
             return True
         log.info("host is reconnected", extra={"host": uuid, "attempt": row.reconnect_attempts + 1})
+        self._attempted.add(uuid)
+        try:
+            await self._reconnect(uuid)
+        finally:
+            self._attempted.discard(uuid)
+        return True
+
+    async def _reconnect(self, uuid: str) -> None:
+        services = self._services
         await services.db.write(count_attempt, uuid)
         request = reconnect_request(services, uuid, new_uuid(), fresh=True)
         await services.engine.submit(request)
         await services.engine.wait(request.uuid)
         status = await services.engine.status(request.uuid)
-        if status is not None and status.error is not None:
-            extra = {"host": uuid, "code": status.error.code, "reason": status.error.details}
-            log.warning("host was not reconnected", extra=extra)
-        return True
+        error = status.error if status is not None else None
+        log.info("automatic reconnect ended", extra={"host": uuid, "code": error.code if error else None})
 
     def _may(self, row: Row[Any]) -> bool:
         settings = self._services.global_settings

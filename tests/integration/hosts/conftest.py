@@ -18,7 +18,7 @@ from tests.helpers import wait_until
 from tests.node import Answer, Node, Rest
 
 PROGRAM = (str(Path(__file__).with_name("surveyed_node.py")),)
-TIMEOUT_S = 30.0
+TIMEOUT_S = 120.0
 CPU = """\
 processor\t: {number}
 vendor_id\t: GenuineIntel

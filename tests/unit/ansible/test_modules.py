@@ -151,6 +151,17 @@ def test_packages_that_cannot_be_installed_are_named_with_what_the_manager_said(
     assert "repositories" in answer["remedy"]
 
 
+def test_an_installation_that_was_cut_off_is_finished_first(tmp_path: Path) -> None:
+    refusal = "echo \"E: you must run 'dpkg --configure -a'\" >&2; exit 100"
+    script = (
+        f"test -e {tmp_path}/configured || {{ {refusal}; }}\necho installed qemu-utils >>{tmp_path}/installed"
+    )
+    path = fake_apt(tmp_path, ["lvm2"], script)
+    command(tmp_path, "dpkg", f"touch {tmp_path}/configured")
+    answer = run_module("host_packages", path, manager="apt", names=["lvm2", "qemu-utils"])
+    assert answer["installed"] == ["qemu-utils"], answer
+
+
 def test_dnf_hosts_ask_rpm_what_is_there(tmp_path: Path) -> None:
     command(tmp_path, "rpm", f'case "$*" in *lvm2*) exit 0;; esac; test -e {tmp_path}/done')
     command(tmp_path, "dnf", f'echo "$@" >{tmp_path}/calls; touch {tmp_path}/done')

@@ -34,3 +34,13 @@ def test_a_wrong_file_is_refused_with_its_fault(tmp_path, text, complaint):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(HardpointError, match=r"nothing\.toml cannot be read: No such file"):
         load(tmp_path / "nothing.toml")
+
+
+def test_the_key_may_be_a_credential_of_systemd(tmp_path, monkeypatch):
+    path = tmp_path / "agent.toml"
+    path.write_text('certificate = "c"\nkey = "${CREDENTIALS_DIRECTORY}/agent.key"\nca = "a"\n')
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/kvmagent")
+    assert load(path).key == "/run/credentials/kvmagent/agent.key"
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY")
+    with pytest.raises(HardpointError, match="LoadCredential"):
+        load(path)

@@ -18,7 +18,7 @@ def test_the_key_changes_with_what_the_images_are_made_of(tmp_path: Path) -> Non
     recipe.write_text("SIZE = 1\n")
     before = key_of([meaning(packages), meaning(recipe)])
 
-    recipe.write_text("SIZE = (\n    1  # as small as can be\n)\n")
+    recipe.write_text("'''How large.'''\nSIZE = (\n    1  # as small as can be\n)\n")
     assert key_of([meaning(packages), meaning(recipe)]) == before
     recipe.write_text("SIZE = 2\n")
     assert key_of([meaning(packages), meaning(recipe)]) != before
