@@ -15,6 +15,7 @@ from mn.fleet.ansible_run import PlayError, Runs
 from mn.fleet.ca import CertificateAuthority, is_due
 from mn.fleet.client import AgentClient, Endpoint
 from mn.fleet.deploy import Report, Target, silent
+from mn.fleet.families import KNOWN, family
 from mn.fleet.protocol import check_protocol
 from mn.fleet.ssh import SshPool, SshTarget
 from mn.fleet.survey import HostSurvey, take_survey
@@ -25,18 +26,6 @@ log = logging.getLogger(__name__)
 ANSWER_TIMEOUT_S = 20.0
 """A started agent has said that it is ready; it must answer this management node within so long."""
 POLL_S = 0.2
-
-FAMILIES = {
-    "debian": "debian",
-    "ubuntu": "ubuntu",
-    "rhel": "rhel",
-    "centos": "rhel",
-    "rocky": "rhel",
-    "almalinux": "rhel",
-    "ol": "rhel",
-    "openeuler": "openeuler",
-}
-"""What os-release calls a distribution, or is like, and the file of its differences."""
 
 
 @dataclass(frozen=True)
@@ -264,13 +253,11 @@ def _login(target: Target) -> SshTarget:
 
 def _family(survey: HostSurvey) -> str:
     """Return the file of a distribution's differences. Raises HardpointError (SYS.1006)."""
-    for name in (survey.distribution, *survey.distribution_like):
-        if name in FAMILIES:
-            return FAMILIES[name]
-    raise _unfit(
-        f"the host's distribution is {survey.distribution_name or survey.distribution or 'unknown'}",
-        "use Debian 12, Ubuntu 22.04 or 24.04, RHEL 9 or what is built from it, or openEuler 22.03 or 24.03",
-    )
+    found = family(survey)
+    if found is None:
+        named = survey.distribution_name or survey.distribution or "unknown"
+        raise _unfit(f"the host's distribution is {named}", f"use {KNOWN}")
+    return found
 
 
 def _unfit(details: str, remedy: str) -> HardpointError:

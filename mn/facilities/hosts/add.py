@@ -14,6 +14,7 @@ from mn.facilities.hosts.addresses import check_free, claim, resolve_address
 from mn.facilities.hosts.connecting import (
     deploy_agent,
     look_around,
+    name_of,
     reporter,
     save_connected,
     survey_host,
@@ -90,7 +91,8 @@ class AddKVMHost(Create, path="/hosts/kvm", reply=HOST, timeout_s=TIMEOUT_S):
         """Look at the machine before anything is changed; None where there is nothing to look at."""
         survey = await job.step(survey_host, job.services, self._target(uuid))
         if survey is not None:
-            check_survey(survey, uuid, self._label, around)
+            owner = await job.transact(name_of, survey.owner_host_uuid)
+            check_survey(survey, uuid, self._label, around, owner)
             check_fit(survey, self._label, around)
         return survey
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import dataclasses
+from collections.abc import Awaitable, Callable, Iterable
 
 import msgspec
 from sqlalchemy import Connection, select
@@ -36,21 +37,30 @@ def look_around(
 ) -> Surroundings:
     """Return what a host of a cluster must fit into."""
     table = host_table
-    named = connection.execute(select(table.c.uuid, table.c.name))
     others = (table.c.cluster_uuid == cluster_uuid) & (table.c.uuid != host_uuid)
     known = others & (table.c.status == "Connected") & table.c.facts.is_not(None)
+    found = select(table.c.name, table.c.facts).where(known).order_by(table.c.name)
     tag = tag_value(connection, "Cluster", cluster_uuid, CPU_MODEL_TAG)
     return Surroundings(
         fleet_uuid=fleet_uuid,
-        hosts={row.uuid: row.name for row in named},
-        peers=[
-            _peer(row.name, row.facts)
-            for row in connection.execute(select(table.c.name, table.c.facts).where(known))
-        ],
+        peers=_one_of_each(_peer(row.name, row.facts) for row in connection.execute(found)),
         same_distribution=bool(settings[SAME_DISTRIBUTION]),
         same_cpu_model=bool(settings[SAME_CPU_MODEL]) if tag is None else tag == "true",
         clock_offset_s=settings[CLOCK_OFFSET],
     )
+
+
+def name_of(connection: Connection, host_uuid: str | None) -> str | None:
+    """Return a host's name, None when there is no such host."""
+    query = select(host_table.c.name).where(host_table.c.uuid == host_uuid)
+    return connection.execute(query).scalar()
+
+
+def _one_of_each(peers: Iterable[Peer]) -> list[Peer]:
+    kinds: dict[Peer, Peer] = {}
+    for peer in peers:
+        kinds.setdefault(dataclasses.replace(peer, name=""), peer)
+    return list(kinds.values())
 
 
 def _peer(name: str, kept: object) -> Peer:

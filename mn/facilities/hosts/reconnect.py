@@ -14,6 +14,7 @@ from mn.db.global_settings import CPU_RATIO, GlobalSettings
 from mn.facilities.common import find, inventory
 from mn.facilities.hosts.connecting import (
     look_around,
+    name_of,
     reporter,
     save_connected,
     survey_host,
@@ -97,7 +98,8 @@ class ReconnectHost(Action, path="/hosts/{uuid}/actions", reply=HOST, timeout_s=
         if endpoint is None:
             survey = await job.step(survey_known_host, services, self.uuid)
             if survey is not None and turn.around is not None:
-                check_survey(survey, self.uuid, turn.name, turn.around)
+                owner = await job.transact(name_of, survey.owner_host_uuid)
+                check_survey(survey, self.uuid, turn.name, turn.around, owner)
                 host_key, former = survey.host_key, former_host(survey, self.uuid, turn.around)
             job.at(10)
             endpoint = await job.step(redeploy_agent, services, self.uuid, host_key, reporter(job))

@@ -11,20 +11,10 @@ from dataclasses import dataclass
 
 from agentkit.errors import Blame, HardpointError
 from kvmagent.protocol import HostFacts
+from mn.fleet.families import KNOWN, family
 from mn.fleet.survey import HostSurvey
 
 LEAST_PYTHON = (3, 11)
-DISTRIBUTIONS = {
-    "debian": "Debian",
-    "ubuntu": "Ubuntu",
-    "rhel": "Red Hat Enterprise Linux",
-    "centos": "CentOS Stream",
-    "rocky": "Rocky Linux",
-    "almalinux": "AlmaLinux",
-    "ol": "Oracle Linux",
-    "openEuler": "openEuler",
-}
-"""Distributions that agents are installed on, by the ID of os-release."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +30,9 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a new host must fit into.
-
-    `hosts` are the names of this fleet's hosts by uuid, `peers` the connected hosts of the cluster.
-    """
+    """What a new host must fit into; `peers` are connected hosts of the cluster, one of each kind."""
 
     fleet_uuid: str
-    hosts: dict[str, str]
     peers: Sequence[Peer]
     same_distribution: bool
     same_cpu_model: bool
@@ -69,9 +55,14 @@ def check_address(address: str) -> None:
         )
 
 
-def check_survey(survey: HostSurvey, host_uuid: str, where: str, around: Surroundings) -> None:
-    """Check what a login saw, in the order in which an administrator would want to know."""
-    _check_owner(survey, host_uuid, where, around)
+def check_survey(
+    survey: HostSurvey, host_uuid: str, where: str, around: Surroundings, owner_name: str | None
+) -> None:
+    """Check what a login saw, in the order in which an administrator would want to know.
+
+    `owner_name` is the name of the host of this fleet that the machine's agent belongs to, if there is one.
+    """
+    _check_owner(survey, host_uuid, where, around, owner_name)
     _check_system(survey, where)
     _check_clock(survey.clock_offset_s, where, around.clock_offset_s)
     check_virtualisation(survey, where)
@@ -88,7 +79,7 @@ def check_fit(machine: HostSurvey | HostFacts, where: str, around: Surroundings)
             )
         here = f"{machine.distribution} {machine.distribution_version}".strip()
         there = f"{peer.distribution} {peer.distribution_version}".strip()
-        if around.same_distribution and here != there:
+        if around.same_distribution and here.lower() != there.lower():
             raise _unsuitable(
                 f"{where} runs {here}, host {peer.name} of the same cluster runs {there}",
                 "install the same distribution and version, choose another cluster, or switch the global "
@@ -132,31 +123,33 @@ def former_host(survey: HostSurvey, host_uuid: str, around: Surroundings) -> str
     return survey.owner_host_uuid if owned else None
 
 
-def _check_owner(survey: HostSurvey, host_uuid: str, where: str, around: Surroundings) -> None:
+def _check_owner(
+    survey: HostSurvey, host_uuid: str, where: str, around: Surroundings, owner_name: str | None
+) -> None:
     owner, fleet = survey.owner_host_uuid, survey.owner_fleet_uuid
     if fleet is not None and fleet != around.fleet_uuid:
         raise _unsuitable(
             f"{where} belongs to another fleet, {fleet}, as its host {owner}",
             "delete the host in that fleet first; when that fleet is gone, remove the agent from the host",
         )
-    if owner is not None and owner != host_uuid and owner in around.hosts:
+    if owner is not None and owner != host_uuid and owner_name is not None:
         raise _unsuitable(
-            f"{where} is the machine of host {around.hosts[owner]} ({owner}) already",
+            f"{where} is the machine of host {owner_name} ({owner}) already",
             "use that host, or delete it before you add the machine again",
         )
 
 
 def _check_system(survey: HostSurvey, where: str) -> None:
-    if not survey.root:
+    if not survey.root and not survey.admin:
         raise _unsuitable(
             f"{where}: the user may not become root",
-            "log in as root, or as a user that may run everything with sudo without a password",
+            "log in as root, or as a user that may do everything with sudo",
         )
-    if survey.distribution not in DISTRIBUTIONS:
+    if family(survey) is None:
         named = survey.distribution_name or survey.distribution or "something unknown"
         raise _unsuitable(
             f"{where} runs {named}, which agents are not installed on",
-            f"install one of {', '.join(DISTRIBUTIONS.values())}",
+            f"install one of {KNOWN}",
         )
     if survey.python is None or survey.python < LEAST_PYTHON:
         least = ".".join(map(str, LEAST_PYTHON))
