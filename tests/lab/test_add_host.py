@@ -18,11 +18,10 @@ UNIT = "hardpoint-kvmagent.service"
 
 
 @pytest.fixture(scope="module")
-def guest() -> Iterator[Guest]:
-    """A bare guest; this thread is on its network, and the repository that its apt knows is served."""
-    with Lab() as own, own.network.entered():
-        own.repository  # noqa: B018  it serves from here on
-        yield own.guest("fresh")
+def guest(lab: Lab) -> Guest:
+    """A bare guest; the repository that its apt knows is served."""
+    lab.repository  # noqa: B018 - it serves from here on
+    return lab.guest("fresh")
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ WAIT = f"while [ -e {HOLD} ]; do sleep 0.2; done\n"
 def guests(lab: Lab) -> list[Guest]:
     for name in ("lab-tool", "lab-kept", "lab-slow"):
         lab.repository.make(name, "1.0", files={f"/usr/share/{name}/version": "1.0\n"})
-    guests = lab.boot("fresh", "fresh2")
+    guests = [lab.guest("kvm1"), lab.guest("kvm2")]
     for guest in guests:
         guest.run("apt-get update && apt-get install -y lab-tool lab-kept lab-slow", UPDATE_TIMEOUT_S)
         guest.run("echo mine >> /usr/share/lab-tool/version")
