@@ -66,6 +66,8 @@ WHEELHOUSE_DIR = "wheelhouse"
 SIMULATOR_DIR = "simulator"
 OUTPUTS_DIR = "shell-outputs"
 CHORES_EVERY_S = 3600
+FIRST_LOOK_S = 10.0
+"""So long jobs wait to be resumed for hosts that do not answer: what needs a connected host finds it so."""
 
 fleet_table = Table("fleet", metadata, Column("uuid", String(32), primary_key=True))
 """One row: the uuid that agents know this fleet by."""
@@ -139,6 +141,7 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
     try:
         bound, tls = await _bind(settings), _server_context(settings)
         await _track_hosts(services)
+        await fleet.look(FIRST_LOOK_S)
         await hooks.start()
         resumed = await engine.start()
         await reconnector.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import TypeVar
 
@@ -94,6 +95,13 @@ class Fleet:
         link = HostLink(self._client, endpoint, inventory_hash, self._observer, revive, self._pacing)
         self._links[target.host_uuid] = link
         link.start()
+
+    async def look(self, limit_s: float) -> None:
+        """Wait until it has been seen of every tracked host whether it answers, `limit_s` seconds at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                for link in list(self._links.values()):
+                    await link.looked.wait()
 
     async def renew_certificates(self) -> list[str]:
         """Give agents whose certificate ends soon another one; return the uuids of their hosts.

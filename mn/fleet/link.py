@@ -90,6 +90,8 @@ class HostLink:
         self._instance: str | None = None
         self._since: int | None = None
         self._connected: bool | None = None
+        self.looked = asyncio.Event()
+        """Set once it has been seen whether the host answers."""
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -146,6 +148,7 @@ class HostLink:
             log.info("host connected", extra={"host": self._endpoint.host_uuid, "agent": str(self._endpoint)})
             await self._observer.connected(self._endpoint.host_uuid)
             self._connected = True
+            self.looked.set()
 
     async def _device(self, event: DeviceEvent) -> None:
         if await self._observer.device(self._endpoint.host_uuid, event):
@@ -180,6 +183,7 @@ class HostLink:
             )
             await self._observer.lost(self._endpoint.host_uuid, error)
             self._connected = False
+            self.looked.set()
         try:
             endpoint = await self._revive()
         except HardpointError as failure:
