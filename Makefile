@@ -4,6 +4,8 @@ PYTHON ?= python3
 STATE ?= .state
 PORT ?= 8080
 
+TESTS ?= tests/unit tests/contract tests/integration
+
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -qq -c constraints.txt
 VENV := .venv/installed
@@ -23,11 +25,12 @@ run: $(VENV) ## start Hardpoint with this machine as its first host; STATE=.stat
 
 test: $(VENV) ## run the unit, contract and integration tests
 	@scripts/bootstrap test
-	$(BIN)/python -m pytest tests/unit tests/contract tests/integration
+	$(BIN)/python -m pytest $(TESTS)
 
 test-postgres: $(VENV) ## run the contract and integration tests on a PostgreSQL of their own
 	@scripts/bootstrap test
-	HARDPOINT_TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/contract tests/integration
+	HARDPOINT_TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/contract tests/integration/crash/test_crash.py \
+		tests/integration/facilities tests/integration/hosts tests/integration/rest
 
 lab: $(VENV) ## run the tests on QEMU guests as hosts (root; docs/lab.md)
 	@scripts/bootstrap lab

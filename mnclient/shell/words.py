@@ -40,6 +40,7 @@ complete -c hardpoint -f -a '(hardpoint _complete fish (commandline -cp) 2>/dev/
 OWN_OPTIONS = {
     "up": ("--state", "--port", "--listen", "--detach"),
     "down": ("--state",),
+    "simulate": ("--hosts", "--state", "--machine", "--port", "--lose", "--silently", "--recover"),
     "cli": ("--url", "--output"),
     "login": ("--url", "--account", "--password-stdin"),
     "logout": (),

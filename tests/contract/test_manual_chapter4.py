@@ -215,6 +215,8 @@ def test_a_printed_request_of_hosts_gets_the_printed_kind_of_answer(
     world.admin.create("/hosts/kvm", **params)
     check(sent(world, method, path.format(uuid), body), expected)
     if expected is not None:
+        back = {"updateHost": {"managementIp": params["managementIp"]}}  # where its agent is
+        world.admin.run("PUT", f"/hosts/{uuid}/actions", back)
         world.admin.run("DELETE", f"/hosts/{uuid}", None)
     assert world.admin.query("/hosts", f"uuid={uuid}") == []
 

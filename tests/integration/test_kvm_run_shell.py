@@ -135,8 +135,9 @@ def test_a_wrong_password_is_host_1012(admin: Rest, server: Sshd) -> None:
         "HOST.1012",
         "password changed",
         f"{label(server)}: the SSH server rejected the user name or password; "
-        "update the host's user name and password. If they are right, check that sshd allows a password "
-        "login of this user (PermitRootLogin, AllowUsers, a locked or expired account).",
+        "give the right user name and password, to UpdateKVMHost for a host that is in the fleet. "
+        "If they are right, check that sshd allows a password login of this user (PermitRootLogin, "
+        "AllowUsers, a locked or expired account).",
     )
 
 
@@ -147,7 +148,7 @@ def test_a_closed_port_is_host_1003(admin: Rest, server: Sshd) -> None:
         "HOST.1003",
         "connection error",
         f"{label(server, port)}: the port is closed (connection refused); "
-        "start sshd on the host, or correct the host's SSH port.",
+        "start sshd on the host, or correct the host's SSH port (UpdateKVMHost).",
     )
 
 

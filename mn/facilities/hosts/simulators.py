@@ -12,7 +12,7 @@ from agentkit.errors import Blame, HardpointError
 from mn.db.global_settings import CPU_RATIO
 from mn.facilities.common import add, inventory
 from mn.facilities.hosts.add import release_host, remove_host
-from mn.facilities.hosts.addresses import claim
+from mn.facilities.hosts.addresses import check_free, claim
 from mn.facilities.hosts.connecting import save_connected, take_host
 from mn.facilities.hosts.hypervisors import fitting_cluster
 from mn.facilities.hosts.tables import HOST, SEALED_FOR
@@ -95,6 +95,7 @@ def insert_host(connection: Connection, uuid: str, wanted: AddSimulatorHost, sea
     Raises HardpointError for a cluster that does not fit or an address in use.
     """
     cluster = fitting_cluster(connection, wanted.cluster_uuid, "Simulator")
+    check_free(connection, [wanted.management_ip.text], uuid)
     values = {
         "uuid": uuid,
         "name": wanted.name,

@@ -2,7 +2,6 @@
 left over.
 """
 
-import os
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.crash.scene import BACKWARD, FORWARD, SCENES, Plan, plan, prepare, stage
+from tests.integration.crash.sampling import SEEDS
+from tests.integration.crash.scene import BACKWARD, FORWARD, Plan, plan, prepare, stage
 
-SEEDS = int(os.environ.get("HARDPOINT_CRASH_SEEDS", str(SCENES)))
 AT_ONCE = 2
 
 

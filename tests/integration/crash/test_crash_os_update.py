@@ -16,6 +16,7 @@ from mn.db.schema import new_uuid
 from tests import postgres
 from tests.apt_root import AptRoot
 from tests.helpers import wait_until
+from tests.integration.crash.sampling import sample
 from tests.integration.crash.scene import DOOMED
 from tests.node import Node, Rest
 
@@ -146,7 +147,7 @@ def test_the_dooms_are_all_the_boundaries_there_are(world: World) -> None:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize(("doom", "nth"), DOOMS)
+@pytest.mark.parametrize(("doom", "nth"), sample(DOOMS))
 def test_each_host_is_updated_once_whatever_the_node_was_at(world: World, doom: str, nth: int) -> None:
     version, job, long_job = world.new_release(), new_uuid(), new_uuid()
     world.start(doom, nth)

@@ -17,7 +17,7 @@ UNSUITABLE: dict[str, tuple[dict[str, Any], str]] = {
         {"owner_fleet_uuid": OTHER_FLEET, "owner_host_uuid": "e" * 32},
         f"belongs to another fleet, {OTHER_FLEET}",
     ),
-    "no root": ({"root": False}, "may not become root"),
+    "no root": ({"root": False, "admin": False}, "may not become root"),
     "distribution": (
         {"distribution": "plan9", "distribution_name": "Plan 9"},
         "runs Plan 9, which agents are not installed on",
