@@ -91,6 +91,10 @@ class OutputFile:
             await self._store.do(self._store.write, self, data)
             self.pending -= len(data)
             self._on_room()
+        if self._pieces:  # closed meanwhile: what came since is for nobody
+            self.pending -= sum(map(len, self._pieces))
+            self._pieces.clear()
+            self._on_room()
         self._writer = None
 
 
