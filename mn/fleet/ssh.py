@@ -14,6 +14,8 @@ import asyncssh
 from agentkit.errors import HardpointError
 from mn.fleet import ssh_errors
 
+asyncssh.set_log_level("WARNING")  # it tells each packet of a login otherwise
+
 CONNECT_TIMEOUT_S = 15.0
 IDLE_LIMIT_S = 60.0
 MAX_CONNECTIONS = 500
