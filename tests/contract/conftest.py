@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import socket
 import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from kvmagent.record import unpack
@@ -21,11 +23,24 @@ __all__ = ["admin"]
 
 MACHINE = Path(__file__).parents[1] / "machines" / "four-socket-2013.tar.xz"
 CLOSED_PORT = 1
-NOBODY = "192.0.2.1"  # reserved for documentation: no host has it
+ABSENT = "5b1f0c9d6a3e4f7c8d2b9e0a1c4f6d85"  # a version 4 uuid that nothing has
 
 
 def new_uuid() -> str:
     return uuid.uuid4().hex
+
+
+def _own_address() -> str:
+    """Return an address of this machine that is not loopback's: a closed port there refuses at once.
+
+    Without one any other address is unreachable at once, too.
+    """
+    found = (a for addresses in psutil.net_if_addrs().values() for a in addresses)
+    own = (a.address for a in found if a.family is socket.AF_INET and not a.address.startswith("127."))
+    return next(own, "198.51.100.1")
+
+
+NOBODY = _own_address()  # at CLOSED_PORT nobody answers there, whatever the network around is like
 
 
 @dataclass
@@ -187,6 +202,10 @@ def world(admin: Rest) -> World:
     wanted = {"zoneUuid": zone["uuid"], "name": "cluster", "hypervisorType": "KVM"}
     cluster = admin.create("/clusters", **wanted)
     simulators = admin.create("/clusters", **{**wanted, "name": "simulators", "hypervisorType": "Simulator"})
+    patience = {"updateGlobalConfig": {"value": "0"}}  # refused logins need not be tried again
+    assert (
+        admin.run("PUT", "/global-configurations/kvm/testSshPortOpenTimeout/actions", patience).status == 200
+    )
     world = World(admin, zone, cluster, simulators, {})
     world.host = admin.create(
         "/hosts/kvm", **{**world.params("AddKVMHost"), "name": "host", "managementIp": "127.0.0.1"}
