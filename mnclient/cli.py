@@ -201,6 +201,24 @@ def job(
     raise SystemExit(_runner(url, output).follow(uuid))
 
 
+@app.command("shell-output", epilog=EXIT_CODES)
+def shell_output(
+    location: Annotated[
+        str, typer.Argument(help="stdoutLocation or stderrLocation of a reply of KvmRunShell")
+    ],
+    file: Annotated[
+        str, typer.Argument(help="where to put it; else <host uuid>.stdout or .stderr here")
+    ] = "",
+    url: Url = None,
+    output: Form = None,
+) -> None:
+    """Fetch all that a script of KvmRunShell printed, where its reply holds only the beginning.
+
+    The file has its name only when it is whole. Interrupted, the same command goes on where it was.
+    """
+    raise SystemExit(_runner(url, output).fetch_output(location, file))
+
+
 @app.command()
 def completion(shell: Annotated[str, typer.Argument(help="bash, zsh or fish")]) -> None:
     """Print what completes commands in a shell: `source <(hardpoint completion bash)`."""

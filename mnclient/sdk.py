@@ -18,8 +18,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, dataclass_transform
 from weakref import WeakKeyDictionary
 
@@ -34,6 +36,7 @@ from mnclient.errors import (
     RequestError,
 )
 from mnclient.hooks import HookReceiver
+from mnclient.outputs import Output, fetch
 from mnclient.protocol import HIDDEN, Conversation, Options, converse, follow
 from mnclient.transport import AsyncTransport, Node, Transport
 from mnclient.values import Inventory, Many, One, Result, Value
@@ -54,6 +57,7 @@ __all__ = [
     "Result",
     "Value",
     "configure",
+    "fetch_output",
     "log_in",
     "log_out",
     "operation",
@@ -141,6 +145,20 @@ class Connection:
         """Wait for a job that was begun before and return its result."""
         options = options or self.options
         return self.transport.drive(_follow(job_uuid, options))
+
+    def fetch_output(
+        self, location: str, target: str | os.PathLike[str], options: Options | None = None
+    ) -> Path:
+        """Fetch what a script of KvmRunShell printed into a file or folder; return the file.
+
+        `location` is `stdoutLocation` or `stderrLocation` of the reply. The file has its name only when it is
+        whole; what had come before an interruption is kept beside it and not fetched again.
+        """
+        return fetch(self.transport, Output.at(location), Path(target), options or self.options)
+
+    async def fetch_output_async(self, location: str, target: str | os.PathLike[str]) -> Path:
+        """`fetch_output` for asyncio."""
+        return await asyncio.to_thread(self.fetch_output, location, target)
 
     def find(self, name: str) -> api.Operation:
         """Return an operation; one that the client does not know may be known to the node."""
@@ -251,6 +269,11 @@ def log_in(account: str, password: str) -> str:
 def log_out() -> None:
     """End the session of `log_in`."""
     _default.log_out()
+
+
+def fetch_output(location: str, target: str | os.PathLike[str]) -> Path:
+    """Fetch the long output of a script of KvmRunShell into a file (`Connection.fetch_output`)."""
+    return _default.fetch_output(location, target)
 
 
 _OPTIONS = ("sessionId", "timeout", "pollingInterval", "apiTimeout", "jobUuid", "connection")

@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Iterator, Mapping
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_S = 10.0
 ANSWER_TIMEOUT_S = 60.0
+PIECE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,41 @@ class Node:
     def tls(self) -> ssl.SSLContext | None:
         """Return how to check the node's certificate; None for http."""
         return ssl.create_default_context(cafile=self.ca_file) if self.url.startswith("https:") else None
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A reply whose body is still to be read: header names in lower case."""
+
+    node: Node
+    status: int
+    headers: Mapping[str, str]
+    _response: http.client.HTTPResponse = field(repr=False)
+
+    @property
+    def length(self) -> int:
+        """How many bytes the body has."""
+        return int(self.headers.get("content-length", "0"))
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the body piece by piece. Raises NoAnswerError when it ends too early."""
+        left = self.length
+        while left:
+            piece = self._read(min(left, PIECE_BYTES))
+            if not piece:
+                raise NoAnswerError(f"the management node at {self.node.url} broke off", sent=True)
+            left -= len(piece)
+            yield piece
+
+    def body(self) -> Any:
+        """Return the whole body as JSON, or as text when it is none."""
+        return _parsed(self._read(None))
+
+    def _read(self, most: int | None) -> bytes:
+        try:
+            return self._response.read(most)
+        except (OSError, http.client.HTTPException) as error:
+            raise no_answer(self.node, error, sent=True) from error
 
 
 @dataclass
@@ -96,6 +133,21 @@ class Transport:
             raise no_answer(self.node, error, sent=True) from error
         self._local.connection = made
         return answer
+
+    @contextlib.contextmanager
+    def opened(self, request: Request) -> Iterator[Incoming]:
+        """Send a request on a connection of its own, for a reply that is too long to be held in memory."""
+        connection = self._connect()
+        try:
+            try:
+                connection.request(request.method, request.path, request.body, dict(request.headers))
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                raise no_answer(self.node, error, sent=True) from error
+            headers = {name.lower(): value for name, value in response.headers.items()}
+            yield Incoming(self.node, response.status, headers, response)
+        finally:
+            connection.close()
 
     def _connect(self) -> http.client.HTTPConnection:
         try:

@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from mnclient.errors import (
@@ -16,6 +17,7 @@ from mnclient.errors import (
     OperationError,
     RequestError,
 )
+from mnclient.outputs import Output
 from mnclient.protocol import Options
 from mnclient.sdk import Connection, sha512
 from mnclient.shell import output
@@ -81,6 +83,23 @@ class Runner:
             )
         except HardpointClientError as error:
             return self._failed(error, what)
+
+    def fetch_output(self, location: str, target: str) -> int:
+        """Fetch a long output of a script into a file and return the exit code."""
+        what = "shell-output"
+        try:
+            output_of = Output.at(location)
+            where = Path(target or output_of.name)
+            with Bar() as bar:
+                options = replace(self.connection.options, on_progress=bar.show)
+                file = self.connection.fetch_output(location, where, options)
+        except HardpointClientError as error:
+            return self._failed(error, what)
+        except KeyboardInterrupt:
+            print(f"\n{what}: interrupted; the same command goes on from there", file=sys.stderr)
+            return output.EXIT_INTERRUPTED
+        print(output.render({"file": str(file), "bytes": file.stat().st_size}, self.form), flush=True)
+        return output.EXIT_OK
 
     def log_in(self, account: str, password: str) -> str:
         """Open a session and keep it; return where it is kept. Raises HardpointClientError."""

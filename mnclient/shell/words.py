@@ -45,6 +45,7 @@ OWN_OPTIONS = {
     "login": ("--url", "--account", "--password-stdin"),
     "logout": (),
     "job": ("--url", "--output"),
+    "shell-output": ("--url", "--output"),
     "completion": ("bash", "zsh", "fish"),
 }
 """The commands of `hardpoint` with what completes them; a test holds it to the command line."""

@@ -24,7 +24,10 @@ class Received:
 
 Reply = tuple[int, Any, dict[str, str]]
 Script = Callable[[Received], Reply | None]
-"""Returns status, body and headers; None: close the connection without an answer."""
+"""Returns status, body (JSON, or bytes as they are) and headers; None: close without an answer.
+
+With `Connection: close` and a `Content-Length` that is greater than the body, the node breaks off.
+"""
 
 
 @dataclass
@@ -59,7 +62,7 @@ def fake_node(script: Script) -> Iterator[FakeNode]:
                 self.connection.close()
                 return
             status, body, more = reply
-            data = json.dumps(body).encode()
+            data = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             for name, value in {"Content-Length": str(len(data)), **more}.items():
                 self.send_header(name, value)
