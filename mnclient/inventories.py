@@ -268,7 +268,7 @@ class LongJobInventory(Inventory):
     """Its reply or error as JSON."""
 
     state: str | None
-    """Running, Succeeded, Failed or Canceled."""
+    """Running, Canceling (until it has ended), Succeeded, Failed or Canceled."""
 
     targetResourceUuid: str | None
     """UUID of what it acts on."""

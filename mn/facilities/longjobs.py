@@ -12,7 +12,7 @@ from agentkit.errors import Blame, HardpointError
 from mn.db.schema import now_s
 from mn.facilities.common import add, find, inventory
 from mn.jobs.engine import JobRequest, journalled_locks
-from mn.jobs.tables import LongJobState, long_job_table
+from mn.jobs.tables import LONG_GOING_ON, LongJobState, long_job_table
 from mn.query.resource import Resource
 from mn.rest.operation import Action, Create, Delete, Get, JobOperation, Operation, Query, Reply, registry
 from mn.rest.parameters import bind
@@ -45,7 +45,10 @@ class SubmitLongJob(Create, path="/longjobs", reply=LONG_JOB):
 
 
 class CancelLongJob(Action, path="/longjobs/{uuid}/actions"):
-    """Cancel a long job: what it has done is undone. One that has ended stays as it is."""
+    """Cancel a long job: what it has done is undone. One that has ended stays as it is.
+
+    Until it has ended its state is Canceling.
+    """
 
     uuid: Ref
 
@@ -161,7 +164,7 @@ def find_api_id(connection: Connection, uuid: str) -> str:
 def delete_long_job(connection: Connection, uuid: str) -> None:
     """Delete a long job's row. Raises HardpointError (SYS.1006) while it runs."""
     table = long_job_table
-    ended = table.c.state != LongJobState.RUNNING
+    ended = table.c.state.not_in(LONG_GOING_ON)
     if connection.execute(delete(table).where(table.c.uuid == uuid, ended)).rowcount:
         return
     running = connection.execute(table.select().where(table.c.uuid == uuid)).first()

@@ -21,6 +21,7 @@ from mn.db.schema import now_s
 from mn.jobs.hooks import Hook
 from mn.jobs.job import Boundary, Job, JournalledStep, Progress, ReplayEnd, decode_error, encode_error
 from mn.jobs.journal import (
+    Cancelling,
     Failing,
     Finished,
     Journal,
@@ -94,10 +95,22 @@ class _Live(Generic[S]):
     work: asyncio.Future[Any] | None = None
     result: Any = None
     cancelled: bool = False
+    """Whether `cancel` wants it to end."""
+    replaying: bool = False
+    """Whether it is run again over what its journal holds: nothing interrupts that, or what it has done would
+    not be undone.
+    """
 
-    def is_cancelled(self) -> bool:
-        """Whether `cancel` wants it to end."""
-        return self.cancelled
+    def interrupt(self) -> None:
+        """End the work, unless it is replaying: then at the first step that is new."""
+        if self.cancelled and self.work and not self.replaying:
+            self.work.cancel()
+
+    def replayed(self) -> None:
+        """A new step begins."""
+        if self.replaying:
+            self.replaying = False
+            self.interrupt()
 
 
 def _two_days() -> float:
@@ -168,7 +181,8 @@ class Engine(Generic[S]):
                 hook=msgspec.json.decode(row.hook, type=Hook) if row.hook else None,
                 is_long=row.is_long,
             )
-            live: _Live[S] = _Live(request, JobState(row.state), float(row.deadline))
+            live: _Live[S] = _Live(request, JobState(row.state), float(row.deadline), cancelled=row.cancelled)
+            live.replaying = live.state is not JobState.QUEUED
             live.accepted.set()
             if row.error is not None:
                 live.failure = decode_error(row.error)
@@ -252,14 +266,19 @@ class Engine(Generic[S]):
     async def cancel(self, uuid: str) -> bool:
         """End a job that has not ended and is not undoing: it fails with SYS.1017 and is undone.
 
-        Returns whether there was such a job, when it has ended.
+        Returns whether there was such a job, when it has ended. That it is to end survives a crash.
         """
         live = self._live.get(uuid)
         if live is None or live.state is JobState.UNDOING:
             return False
-        if live.work and not live.cancelled:
-            live.work.cancel()
-        live.cancelled = True
+        if not live.cancelled:
+            await live.accepted.wait()
+            if live.refused:
+                return False
+            await self._journal.append(Cancelling(uuid, live.request.is_long))
+            if not live.cancelled:
+                live.cancelled = True
+                live.interrupt()
         await live.done.wait()
         return True
 
@@ -328,7 +347,8 @@ class Engine(Generic[S]):
             self._boundary,
             known,
             progress=live.progress,
-            is_cancelled=live.is_cancelled,
+            cancel_wanted=lambda: live.cancelled,
+            replayed=live.replayed,
         )
         result, error = await self._attempt(live, job)
         if error is not None:
@@ -346,7 +366,7 @@ class Engine(Generic[S]):
 
     async def _cancellable(self, live: _Live[S], work: Coroutine[Any, Any, Any]) -> bool:
         """Do `work` and keep its result in `live`; False when `cancel` ended it."""
-        if live.is_cancelled():
+        if live.cancelled and not live.replaying:
             work.close()
             return False
         live.work = asyncio.ensure_future(work)
@@ -354,7 +374,7 @@ class Engine(Generic[S]):
             live.result = await live.work
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if not live.is_cancelled() or (task is not None and task.cancelling()):
+            if not live.cancelled or (task is not None and task.cancelling()):
                 raise
             return False
         return True

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import uuid as uuids
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, TypeVar, TypeVarTuple, cast, get_type_hints
@@ -61,6 +62,10 @@ def _never() -> bool:
     return False
 
 
+def _nothing() -> None:
+    """Go on."""
+
+
 @dataclass
 class Job(Generic[S]):
     """One run of a job. What `run` does to the world goes through `step` and `transact`.
@@ -79,10 +84,9 @@ class Job(Generic[S]):
     known: dict[int, JournalledStep] = field(default_factory=dict)
     replay_only: bool = False
     progress: Progress = field(default_factory=Progress)
-    is_cancelled: Callable[[], bool] = _never
-    """Whether `cancel` wants the job to end: its coroutine was cancelled for that, and not since the node
-    stops. One that cannot be interrupted may finish what it is at, and then fail with SYS.1017.
-    """
+    cancel_wanted: Callable[[], bool] = _never
+    replayed: Callable[[], None] = _nothing
+    """Called when a step begins that the journal does not hold."""
     _position: int = 0
     _undos: list[_Undo] = field(default_factory=list)
 
@@ -140,7 +144,7 @@ class Job(Generic[S]):
             return msgspec.json.encode(results[-1]).decode()
 
         try:
-            await self.journal.transact(StepDone(self.uuid, position, name, None, None), unit)
+            await _whole(self.journal.transact(StepDone(self.uuid, position, name, None, None), unit))
         except HardpointError as error:
             await self.journal.append(StepDone(self.uuid, position, name, None, encode_error(error)))
             raise
@@ -154,6 +158,14 @@ class Job(Generic[S]):
     def task_uuid(self) -> str:
         """Return the uuid that the next step gives to the agent's task, the same in every run of the job."""
         return uuids.uuid5(uuids.UUID(self.uuid), str(self._position)).hex
+
+    def is_cancelled(self) -> bool:
+        """Whether `cancel` wants the job to end: its coroutine was cancelled for that, and not since the node
+        stops. One that cannot be interrupted may finish what it is at, and then fail with SYS.1017.
+
+        False while the journal is ahead: what is done is not left out, or it would not be undone.
+        """
+        return self.cancel_wanted() and max(self.known, default=-1) < self._position
 
     def at(self, percent: int) -> None:
         """Say how far the job is."""
@@ -188,6 +200,7 @@ class Job(Generic[S]):
         if known is None:
             if self.replay_only:
                 raise ReplayEnd
+            self.replayed()
             return None
         if known.name != name:
             raise HardpointError(
@@ -210,6 +223,16 @@ class Job(Generic[S]):
         await self.journal.transact(
             StepUndone(self.uuid, position, name), lambda connection: undo(connection, *args)
         )
+
+
+async def _whole(transaction: Coroutine[Any, Any, Any]) -> None:
+    """Wait for a transaction, also when cancelled: it happens all the same, and undo must see that."""
+    handed_in = asyncio.ensure_future(transaction)
+    try:
+        await asyncio.shield(handed_in)
+    except asyncio.CancelledError:
+        await asyncio.gather(handed_in, return_exceptions=True)
+        raise
 
 
 def encode_error(error: HardpointError) -> str:

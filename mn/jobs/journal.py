@@ -73,6 +73,14 @@ class StepUndone:
 
 
 @dataclass(slots=True)
+class Cancelling:
+    """Somebody wants the job to end; should it be resumed, that still holds."""
+
+    uuid: str
+    is_long: bool
+
+
+@dataclass(slots=True)
 class Failing:
     """The job has failed; from here on it only undoes."""
 
@@ -93,14 +101,14 @@ class Finished:
     is_long: bool = False
 
 
-Record = NewJob | Started | StepDone | StepUndone | Failing | Finished
+Record = NewJob | Started | StepDone | StepUndone | Cancelling | Failing | Finished
 
 
 class Journal:
     """Appends records durably, and reads them back after a crash.
 
     A job waits for each of its records before it writes the next, so the records of one group are
-    independent.
+    independent; a Cancelling, which comes from elsewhere, is written before a job's end in the same group.
     """
 
     def __init__(self, db: Database) -> None:
@@ -170,6 +178,10 @@ _STATEMENTS: dict[str, Any] = {
     "state": update(job_table)
     .where(job_table.c.uuid == bindparam("b_uuid"))
     .values(state=bindparam("b_state")),
+    "cancelling": update(job_table).where(job_table.c.uuid == bindparam("b_uuid")).values(cancelled=True),
+    "long cancelling": update(long_job_table)
+    .where(long_job_table.c.api_id == bindparam("b_uuid"), long_job_table.c.state == LongJobState.RUNNING)
+    .values(state=LongJobState.CANCELING, last_op_date=bindparam("b_date")),
     "failing": update(job_table)
     .where(job_table.c.uuid == bindparam("b_uuid"))
     .values(state=JobState.UNDOING, error=bindparam("b_error")),
@@ -210,6 +222,7 @@ def _rows(record: Record) -> list[tuple[str, dict[str, Any]]]:
                 "state": state,
                 "hook": msgspec.json.encode(record.hook).decode() if record.hook else None,
                 "is_long": record.is_long,
+                "cancelled": False,
                 "deadline": record.deadline,
                 "create_date": now_s(),
             }
@@ -230,6 +243,9 @@ def _rows(record: Record) -> list[tuple[str, dict[str, Any]]]:
             return [("step", step)]
         case StepUndone():
             return [("undone", {"b_uuid": record.job_uuid, "b_position": record.position})]
+        case Cancelling():
+            long = {"b_uuid": record.uuid, "b_date": now_s()}
+            return [("cancelling", {"b_uuid": record.uuid}), *([("long cancelling", long)] * record.is_long)]
         case Failing():
             return [("failing", {"b_uuid": record.uuid, "b_error": record.error})]
         case Finished():

@@ -44,6 +44,7 @@ job_table = Table(
     Column("error", Text),
     Column("hook", Text),
     Column("is_long", Boolean, nullable=False),
+    Column("cancelled", Boolean, nullable=False),
     Column("deadline", Instant, nullable=False),
     Column("create_date", Instant, nullable=False),
     Column("finish_date", Instant),
@@ -57,9 +58,13 @@ class LongJobState(StrEnum):
     """State of a long job, as the API has it."""
 
     RUNNING = "Running"
+    CANCELING = "Canceling"
     SUCCEEDED = "Succeeded"
     FAILED = "Failed"
     CANCELED = "Canceled"
+
+
+LONG_GOING_ON = (LongJobState.RUNNING, LongJobState.CANCELING)
 
 
 long_job_table = Table(
@@ -70,7 +75,13 @@ long_job_table = Table(
     Column("job_name", String(255), nullable=False, index=True, comment="the operation, APIAddKVMHostMsg"),
     Column("job_data", Text, nullable=False, comment="its parameters as JSON, secrets as stars"),
     Column("job_result", Text, comment="its reply or error as JSON"),
-    Column("state", String(16), nullable=False, index=True, comment="Running, Succeeded, Failed or Canceled"),
+    Column(
+        "state",
+        String(16),
+        nullable=False,
+        index=True,
+        comment="Running, Canceling (until it has ended), Succeeded, Failed or Canceled",
+    ),
     uuid_column("target_resource_uuid", index=True, comment="UUID of what it acts on"),
     uuid_column("management_node_uuid", comment="UUID of the management node that runs it"),
     *date_columns(),

@@ -62,7 +62,8 @@ class Scene:
         return dict(self.admin.get(f"/longjobs/{uuid}").body["inventory"])
 
     def ended(self, long_job: dict[str, Any]) -> dict[str, Any]:
-        wait_until(lambda: self.long_job(long_job["uuid"])["state"] != "Running", "its end", DEADLINE_S)
+        going_on = ("Running", "Canceling")
+        wait_until(lambda: self.long_job(long_job["uuid"])["state"] not in going_on, "its end", DEADLINE_S)
         return self.long_job(long_job["uuid"])
 
     def result(self, long_job: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +171,9 @@ def test_a_cancelled_update_finishes_the_hosts_it_is_at_and_begins_no_others(sce
     wait_until(scene.apt.reached, "packages change")
     accepted = scene.admin.call("PUT", f"/longjobs/{long_job['uuid']}/actions", {"cancelLongJob": {}})
     wait_until(lambda: _step_of(scene, accepted) == "cancel", "the cancellation is under way")
-    assert scene.long_job(long_job["uuid"])["state"] == "Running"
+    wait_until(lambda: scene.long_job(long_job["uuid"])["state"] == "Canceling", "the state to show it")
+    refused = scene.admin.run("DELETE", f"/longjobs/{long_job['uuid']}", None)
+    assert (refused.status, refused.error["code"]) == (503, "SYS.1006")
     scene.apt.release()
     assert scene.admin.wait(accepted.location).body == {}
     done = scene.ended(long_job)
@@ -181,6 +184,25 @@ def test_a_cancelled_update_finishes_the_hosts_it_is_at_and_begins_no_others(sce
     assert f"Updated: 127.0.5.1 ({first})" in error["details"]
     assert "Not begun: 1 hosts" in error["details"]
     assert second not in error["details"]
+    assert len(scene.apt.calls("apt-get -q -y")) == 1
+    assert scene.states() == ["Enabled"] * 2
+
+
+def test_a_node_that_is_killed_goes_on_with_the_cancellation(scene: Scene) -> None:
+    scene.batches_of(1)
+    scene.apt.hold()
+    long_job = scene.begin()
+    wait_until(scene.apt.reached, "packages change")
+    scene.admin.call("PUT", f"/longjobs/{long_job['uuid']}/actions", {"cancelLongJob": {}})
+    wait_until(lambda: scene.long_job(long_job["uuid"])["state"] == "Canceling", "the cancellation")
+    scene.node.kill()
+    scene.node.start()
+    scene.admin.url = scene.node.url
+    assert scene.long_job(long_job["uuid"])["state"] == "Canceling"
+    scene.apt.release()
+    done = scene.ended(long_job)
+    assert done["state"] == "Canceled"
+    assert f"Updated: 127.0.5.1 ({scene.hosts[0]})" in json.loads(done["jobResult"])["details"]
     assert len(scene.apt.calls("apt-get -q -y")) == 1
     assert scene.states() == ["Enabled"] * 2
 

@@ -106,6 +106,7 @@ def upgrade() -> None:
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("hook", sa.Text(), nullable=True),
         sa.Column("is_long", sa.Boolean(), nullable=False),
+        sa.Column("cancelled", sa.Boolean(), nullable=False),
         sa.Column("deadline", sa.BigInteger(), nullable=False),
         sa.Column("create_date", sa.BigInteger(), nullable=False),
         sa.Column("finish_date", sa.BigInteger(), nullable=True),
