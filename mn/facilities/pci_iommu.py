@@ -1,10 +1,12 @@
 """The IOMMU of hosts (manual 4.3.11.12 to 4.3.11.14): what is wanted is kept here, the kernel has the status.
 
-A change is written where the host's boot loader reads it and counts from the next boot on.
+A change is written where the host's boot loader reads it and counts from the next boot on. A host that was
+installed anew has lost it: what is wanted is written again when the host is reconnected.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -21,6 +23,8 @@ from mn.fleet.client import Endpoint
 from mn.rest.operation import Action, Get, Reply
 from mn.rest.services import Call, Job, Services
 from mn.rest.types import Ref
+
+log = logging.getLogger(__name__)
 
 ENABLED, DISABLED = "Enabled", "Disabled"
 NOTICE = "X-Hardpoint-Notice"
@@ -109,7 +113,7 @@ class UpdateHostIommuState(
 
     def locks(self) -> tuple[str, ...]:
         """One change of a host's boot settings at a time."""
-        return (f"host-iommu/{self.uuid}",)
+        return (iommu_lock(self.uuid),)
 
     async def run(self, job: Job) -> Reply:
         """Have the host write it, then keep it; a failure gives the host's settings back."""
@@ -122,6 +126,11 @@ class UpdateHostIommuState(
         await job.transact(save_state, self.uuid, self.state)
         services.fleet.acknowledge(host.endpoint, task)
         return {"state": self.state}
+
+
+def iommu_lock(host_uuid: str) -> str:
+    """Return the lock of a host's boot settings."""
+    return f"host-iommu/{host_uuid}"
 
 
 def load_kvm_host(connection: Connection, uuid: str) -> Row[Any]:
@@ -190,6 +199,38 @@ def save_state(connection: Connection, uuid: str, state: str) -> None:
     connection.execute(delete(host_iommu_table).where(host_iommu_table.c.host_uuid == uuid))
     if state == ENABLED:
         connection.execute(insert(host_iommu_table), {"host_uuid": uuid, "state": state})
+
+
+def is_wanted(connection: Connection, uuid: str) -> bool:
+    """Say whether somebody has asked for a host's IOMMU."""
+    query = select(host_iommu_table.c.state).where(host_iommu_table.c.host_uuid == uuid)
+    return connection.execute(query).scalar() == ENABLED
+
+
+def is_missing(report: IommuReport) -> bool:
+    """Say whether the next boot of a host will not ask for an IOMMU that has to be asked for."""
+    return report.option is not None and not report.configured
+
+
+async def write_again(services: Services, endpoint: Endpoint, task_uuid: str) -> None:
+    """Have a host whose IOMMU is wanted ask for it at its next boot, when it has forgotten that.
+
+    It is not rebooted. A host that cannot is as good as before otherwise: why is in the log.
+    """
+    uuid, look = endpoint.host_uuid, new_uuid()
+    try:
+        report = await services.fleet.call(endpoint, GetIommu(), look)
+        services.fleet.acknowledge(endpoint, look)
+        if not is_missing(report):
+            return
+        await services.fleet.call(endpoint, SetIommu(enabled=True), task_uuid)
+        services.fleet.acknowledge(endpoint, task_uuid)
+    except HardpointError as error:
+        log.warning("wanted IOMMU not written again", extra={"host": uuid, "reason": error.details})
+        return
+    log.warning(
+        "wanted IOMMU written again, the host had lost it: reboot it", extra={"host": uuid, "task": task_uuid}
+    )
 
 
 def _refused(details: str, remedy: str) -> HardpointError:

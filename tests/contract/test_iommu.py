@@ -130,3 +130,64 @@ def test_a_tool_that_fails_leaves_state_and_files_as_they_were(disabled: World, 
     path = STATE_PATHS[0].format(disabled.host["uuid"])
     assert disabled.admin.get(path).body == {"state": "Disabled"}
     assert not (machine / "etc/default/grub.d/90-hardpoint-iommu.cfg").exists()
+
+
+def reconnect(world: World) -> None:
+    path = f"/hosts/{world.host['uuid']}/actions"
+    answer = world.admin.run("PUT", path, {"reconnectHost": {}})
+    assert answer.body["inventory"]["status"] == "Connected", answer
+
+
+def rewritten(node: Node) -> int:
+    """How often the log says that the wanted IOMMU was written again."""
+    return (node.state / "mn.log").read_text().count("wanted IOMMU written again")
+
+
+def test_a_host_that_has_lost_it_gets_it_back_when_it_is_reconnected(
+    disabled: World, machine: Path, node: Node
+) -> None:
+    drop_in = machine / "etc/default/grub.d/90-hardpoint-iommu.cfg"
+    menu = machine / "boot/grub/grub.cfg"
+    before, installed = rewritten(node), menu.read_bytes()
+    update(disabled, "Enabled")
+    reconnect(disabled)
+    assert rewritten(node) == before, "it is there"
+
+    drop_in.unlink()
+    (machine / "etc/modules-load.d/hardpoint-vfio.conf").unlink()
+    menu.write_bytes(installed)
+    reconnect(disabled)
+    assert "intel_iommu=on" in menu.read_text().split()
+    assert drop_in.exists()
+    assert rewritten(node) == before + 1
+    status = disabled.admin.call("GET", STATUS_PATHS[0].format(disabled.host["uuid"]))
+    assert status.body == {"status": "Inactive"}, "it was not rebooted"
+    assert status.headers["X-Hardpoint-Notice"].startswith("reboot needed: the IOMMU is enabled")
+
+
+def test_a_host_that_is_not_asked_for_it_is_left_alone(disabled: World, machine: Path, node: Node) -> None:
+    before, installed = rewritten(node), (machine / "boot/grub/grub.cfg").read_bytes()
+    reconnect(disabled)
+    assert rewritten(node) == before
+    assert (machine / "boot/grub/grub.cfg").read_bytes() == installed
+
+
+def test_a_host_that_cannot_write_it_again_is_reconnected_all_the_same(
+    disabled: World, machine: Path, node: Node
+) -> None:
+    mkconfig = machine / "usr/sbin/grub-mkconfig"
+    script, menu = mkconfig.read_text(), machine / "boot/grub/grub.cfg"
+    installed = menu.read_bytes()
+    update(disabled, "Enabled")
+    (machine / "etc/default/grub.d/90-hardpoint-iommu.cfg").unlink()
+    menu.write_bytes(installed)
+    mkconfig.write_text(f"{script}echo no room on /boot >&2\nexit 1\n")
+    try:
+        reconnect(disabled)
+    finally:
+        mkconfig.write_text(script)
+    said = (node.state / "mn.log").read_text()
+    assert "wanted IOMMU not written again" in said
+    assert disabled.admin.get(STATE_PATHS[0].format(disabled.host["uuid"])).body == {"state": "Enabled"}
+    reconnect(disabled)
+    assert "intel_iommu=on" in menu.read_text().split()

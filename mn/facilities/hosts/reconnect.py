@@ -23,6 +23,7 @@ from mn.facilities.hosts.connecting import (
 from mn.facilities.hosts.rules import Surroundings, check_survey, check_virtualisation, former_host
 from mn.facilities.hosts.tables import HOST, Login, change_host, load_host
 from mn.facilities.hosts.targets import load_target, target_of
+from mn.facilities.pci_iommu import iommu_lock, is_wanted, write_again
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Report, Target
 from mn.fleet.survey import HostSurvey
@@ -59,8 +60,8 @@ class ReconnectHost(Action, path="/hosts/{uuid}/actions", reply=HOST, timeout_s=
     uuid: Ref
 
     def locks(self) -> tuple[str, ...]:
-        """One change of a host at a time."""
-        return (f"host/{self.uuid}",)
+        """One change of a host, and of its boot settings, at a time."""
+        return (f"host/{self.uuid}", iommu_lock(self.uuid))
 
     async def run(self, job: Job) -> Reply:
         """Connect; a failure leaves the host Disconnected."""
@@ -109,7 +110,8 @@ class ReconnectHost(Action, path="/hosts/{uuid}/actions", reply=HOST, timeout_s=
             check_virtualisation(taken.inventory.facts, turn.name)
         job.at(90)
         ratio = services.global_settings[CPU_RATIO]
-        await job.transact(save_reconnected, endpoint, taken, ratio, host_key)
+        if await job.transact(save_reconnected, endpoint, taken, ratio, host_key):
+            await job.step(write_again, services, endpoint, job.task_uuid())
 
 
 def reconnect_request(services: Services, uuid: str, job_uuid: str, *, fresh: bool) -> JobRequest:
@@ -176,11 +178,15 @@ def save_reconnected(
     taken: ConnectReply,
     cpu_over_provisioning: float,
     host_key: str | None,
-) -> None:
-    """Write what the host shows: it is Connected, for all jobs that have been submitted so far."""
+) -> bool:
+    """Write what the host shows: it is Connected, for all jobs that have been submitted so far.
+
+    Returns whether its IOMMU is wanted.
+    """
     save_connected(connection, endpoint, taken.inventory, cpu_over_provisioning, host_key)
     number = last_job_number(connection)
     change_host(connection, endpoint.host_uuid, reconnect_through=number, reconnect_error=None)
+    return is_wanted(connection, endpoint.host_uuid)
 
 
 async def find_agent(services: Services, endpoint: Endpoint) -> Endpoint | None:

@@ -1,4 +1,4 @@
-"""Whose IOMMU may be changed."""
+"""Whose IOMMU may be changed, and when it must be written again."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import pytest
 from sqlalchemy import Connection, StaticPool, create_engine, event, insert, update
 
 from agentkit.errors import HardpointError
+from kvmagent.protocol import IommuReport
 from mn import facilities
 from mn.db.schema import metadata
 from mn.facilities.clusters import cluster_table
 from mn.facilities.hosts.tables import host_table
 from mn.facilities.pci import pci_table
-from mn.facilities.pci_iommu import check_change, load_state, save_state
+from mn.facilities.pci_iommu import check_change, is_missing, is_wanted, load_state, save_state
 from mn.facilities.zones import zone_table
 
 HOST = "a" * 32
@@ -107,3 +108,26 @@ def test_what_is_wanted_is_kept_until_the_host_goes(connection: Connection) -> N
     assert load_state(connection, HOST) == "Disabled"
     with pytest.raises(HardpointError, match="no Host"):
         save_state(connection, "0" * 32, "Enabled")
+
+
+def test_it_is_wanted_while_somebody_has_asked_for_it(connection: Connection) -> None:
+    assert not is_wanted(connection, HOST)
+    save_state(connection, HOST, "Enabled")
+    assert is_wanted(connection, HOST)
+    save_state(connection, HOST, "Disabled")
+    assert not is_wanted(connection, HOST)
+
+
+@pytest.mark.parametrize(
+    ("option", "configured", "missing"),
+    [
+        ("intel_iommu=on", False, True),
+        ("intel_iommu=on", True, False),
+        (None, False, False),
+        (None, True, False),
+    ],
+)
+def test_it_is_missing_where_the_next_boot_has_to_ask_for_it_and_does_not(
+    option: str | None, configured: bool, missing: bool
+) -> None:
+    assert is_missing(IommuReport("Inactive", option, configured, False, "GRUB")) == missing
