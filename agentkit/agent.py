@@ -68,7 +68,7 @@ class Agent(Generic[C]):
         except OSError as error:
             details = f"the task journal in {self._state_dir} cannot be read: {error}"
             remedy = "make the directory readable and writable for the daemon's user"
-            raise HardpointError("SYS.1000", "The agent cannot start", details, remedy=remedy) from error
+            raise HardpointError("SYS.1000", "Internal error", details, remedy=remedy) from error
 
     async def hello(self) -> Hello:
         """Say who answers."""

@@ -77,7 +77,7 @@ class EventHub:
         if len(self._wakers) >= SUBSCRIBERS_MAX:
             details = f"there are {SUBSCRIBERS_MAX} event streams already"
             raise HardpointError(
-                "SYS.1010", "Agent busy", details, remedy="close the streams that nobody reads"
+                "SYS.1010", "Unavailable", details, remedy="close the streams that nobody reads"
             )
         waker = asyncio.Event()
         self._wakers.add(waker)

@@ -91,7 +91,7 @@ class Journal:
         if self._known[uuid].digest != digest:
             details = f"task {uuid} was given to this agent before, with another body"
             remedy = "use a new uuid for a new task"
-            raise HardpointError("SYS.1006", "Task uuid reused", details, remedy=remedy, blame=Blame.CALLER)
+            raise HardpointError("SYS.1006", "Operation failed", details, remedy=remedy, blame=Blame.CALLER)
 
     async def accept(self, uuid: str, digest: str, body: bytes, *, started: bool) -> Entry:
         """Keep a new task; durable on return. Raises OSError when the disk refuses."""

@@ -24,7 +24,7 @@ def check_open_files(hosts: int, limit: int) -> None:
         return
     raise HardpointError(
         "SYS.1000",
-        "Too few open files",
+        "Internal error",
         f"{hosts} hosts take {needed} open files, but this process may have {limit} (its hard limit)",
         remedy="raise the hard limit: LimitNOFILE= of the systemd unit, or `ulimit -Hn` of a root shell",
     )

@@ -29,7 +29,7 @@ class Ready(msgspec.Struct):
 
 def start_error(details: str, remedy: str) -> HardpointError:
     """Return the error of a daemon that cannot start."""
-    return HardpointError("SYS.1000", "The agent cannot start", details, remedy=remedy)
+    return HardpointError("SYS.1000", "Internal error", details, remedy=remedy)
 
 
 class StateDirectory:

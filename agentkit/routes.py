@@ -141,7 +141,7 @@ async def errors_as_bodies(request: web.Request, handler: _Handler) -> web.Strea
     except web.HTTPException as error:
         details = f"{request.method} {request.path}: {error.status} {error.reason}"
         remedy = "see agentkit/wire.py for what an agent answers"
-        refusal = HardpointError("SYS.1007", "Request refused", details, remedy=remedy, blame=Blame.CALLER)
+        refusal = HardpointError("SYS.1007", "Invalid argument", details, remedy=remedy, blame=Blame.CALLER)
         return _json(refusal.to_body(), error.status)
     except ConnectionError:
         raise
@@ -189,5 +189,5 @@ def _number(text: str) -> float:
 def _illegal(name: str, value: str, wanted: str) -> HardpointError:
     details = f"{name} is {value[:100]!r}, which is not {wanted}"
     return HardpointError(
-        "SYS.1007", "Illegal argument", details, remedy=f"send {wanted}", blame=Blame.CALLER
+        "SYS.1007", "Invalid argument", details, remedy=f"send {wanted}", blame=Blame.CALLER
     )

@@ -64,7 +64,7 @@ class CommandError(HardpointError):
 
     def __init__(self, completed: Completed, details: str) -> None:
         super().__init__(
-            "SYS.1006", "Command failed", details, remedy="see what the command says of the reason"
+            "SYS.1006", "Operation failed", details, remedy="see what the command says of the reason"
         )
         self.completed = completed
 

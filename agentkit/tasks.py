@@ -98,7 +98,7 @@ class TaskDesk(Generic[C]):
             remedy = (
                 "it was never accepted, or its result was acknowledged: send it again only if that is safe"
             )
-            raise HardpointError("SYS.1003", "Task not found", details, remedy=remedy, blame=Blame.CALLER)
+            raise HardpointError("SYS.1003", "Resource not found", details, remedy=remedy, blame=Blame.CALLER)
         return report
 
     async def forget(self, uuid: str) -> None:
@@ -106,7 +106,7 @@ class TaskDesk(Generic[C]):
         if uuid in self._tasks or uuid in self._accepting:
             details = f"task {uuid} has not ended and cannot be forgotten"
             raise HardpointError(
-                "SYS.1006", "Task running", details, remedy="wait for it", blame=Blame.CALLER
+                "SYS.1006", "Operation failed", details, remedy="wait for it", blame=Blame.CALLER
             )
         await self._journal.forget(uuid)
 
@@ -146,17 +146,17 @@ class TaskDesk(Generic[C]):
             details = f"the body is no command that this agent knows: {error}"
             remedy = "see that the management node and the agent are of the same version"
             raise HardpointError(
-                "SYS.1007", "Illegal command", details, remedy=remedy, blame=Blame.CALLER
+                "SYS.1007", "Invalid argument", details, remedy=remedy, blame=Blame.CALLER
             ) from error
 
     async def _accept(self, uuid: str, digest: str, body: bytes) -> None:
         if len(self._tasks) >= WAITING_MAX:
             details = f"{len(self._tasks)} tasks are waiting or running"
-            raise HardpointError("SYS.1010", "Agent busy", details, remedy="send the task again later")
+            raise HardpointError("SYS.1010", "Unavailable", details, remedy="send the task again later")
         if self._refusing:
             details = "the agent is stopping and takes no new tasks"
             raise HardpointError(
-                "SYS.1010", "Agent stopping", details, remedy="send the task again when it is back"
+                "SYS.1010", "Unavailable", details, remedy="send the task again when it is back"
             )
         started = len(self._tasks) + len(self._accepting) < self._running_max
         accepted = self._accepting[uuid] = asyncio.get_running_loop().create_future()
@@ -168,7 +168,7 @@ class TaskDesk(Generic[C]):
         except OSError as error:
             details = f"the task cannot be written to the journal: {error}"
             remedy = "see that the file system of the agent's state directory is writable and has space"
-            raise HardpointError("SYS.1000", "Journal unwritable", details, remedy=remedy) from error
+            raise HardpointError("SYS.1000", "Internal error", details, remedy=remedy) from error
 
     async def _enter(
         self, uuid: str, digest: str, body: bytes, accepted: asyncio.Future[None], *, started: bool
@@ -241,7 +241,7 @@ class TaskDesk(Generic[C]):
             details = "the agent was restarted while the task ran; how far it had come is not known"
         log.warning("task not run again after a restart", extra={"task": entry.uuid, "reason": details})
         remedy = "look at the state of what it worked on, then ask for it again"
-        error = HardpointError("SYS.1006", "Interrupted by a restart of the agent", details, remedy=remedy)
+        error = HardpointError("SYS.1006", "Operation failed", details, remedy=remedy)
         self._launch(entry, failed(entry.uuid, error))
 
 

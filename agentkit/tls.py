@@ -132,4 +132,4 @@ def _unusable(certificate: Path, key: Path, error: Exception) -> HardpointError:
 
 
 def _tls_error(details: str) -> HardpointError:
-    return HardpointError("SYS.1006", "TLS cannot be set up", details, remedy=_REMEDY)
+    return HardpointError("SYS.1006", "Operation failed", details, remedy=_REMEDY)

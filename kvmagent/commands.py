@@ -158,4 +158,4 @@ def _width() -> int | None:
 
 
 def _mistake(details: str, remedy: str) -> HardpointError:
-    return HardpointError("SYS.1007", "An illegal argument.", details, remedy=remedy, blame=Blame.CALLER)
+    return HardpointError("SYS.1007", "Invalid argument", details, remedy=remedy, blame=Blame.CALLER)

@@ -34,7 +34,7 @@ class Ownership:
         except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
             details = f"{self._path} does not say who owns this host: {error}"
             remedy = "restore the file, or remove it to let any management node of this CA take the host"
-            raise HardpointError("SYS.1000", "The agent cannot start", details, remedy=remedy) from error
+            raise HardpointError("SYS.1000", "Internal error", details, remedy=remedy) from error
 
     @property
     def owner(self) -> Owner | None:
@@ -57,9 +57,7 @@ class Ownership:
         remedy = (
             f"delete the host in its fleet first; when that fleet is gone, remove {self._path} on the host"
         )
-        raise HardpointError(
-            "HOST.1003", "Host belongs to another", details, remedy=remedy, blame=Blame.CALLER
-        )
+        raise HardpointError("HOST.1003", "Connection error", details, remedy=remedy, blame=Blame.CALLER)
 
     async def take(self, owner: Owner) -> None:
         """Make `owner` the owner, durably."""

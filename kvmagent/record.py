@@ -27,7 +27,6 @@ FILE_LIMIT_BYTES = 2 * 2**20
 TOTAL_LIMIT_BYTES = 64 * 2**20
 UNPACKED_LIMIT_BYTES = 256 * 2**20
 MEMBER_LIMIT = 200_000
-SUMMARY = "A recording of a machine failed."
 _PCI_EXTRAS = (
     "ari_enabled",
     "boot_vga",
@@ -281,4 +280,4 @@ def _secret(tree: Tree) -> bytes:
 
 
 def _failure(details: str, remedy: str) -> HardpointError:
-    return HardpointError("SYS.1007", SUMMARY, details, remedy=remedy, blame=Blame.CALLER)
+    return HardpointError("SYS.1007", "Invalid argument", details, remedy=remedy, blame=Blame.CALLER)

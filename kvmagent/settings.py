@@ -70,4 +70,4 @@ def _credential(path: str) -> str:
 
 def _unusable(details: str) -> HardpointError:
     remedy = "correct the file; kvmagent/settings.py lists its keys"
-    return HardpointError("SYS.1007", "Configuration unusable", details, remedy=remedy)
+    return HardpointError("SYS.1007", "Invalid argument", details, remedy=remedy)

@@ -104,7 +104,9 @@ class Stocktaker(Generic[N]):
             except TimeoutError as error:
                 details = f"the machine's devices could not be read within {READ_TIMEOUT_S:g} s"
                 remedy = "look for hung devices in the kernel's log on the host"
-                raise HardpointError("SYS.1001", "Inventory timed out", details, remedy=remedy) from error
+                raise HardpointError(
+                    "SYS.1001", "A message or a operation timeout", details, remedy=remedy
+                ) from error
             old, self._inventory = self._inventory, inventory
             if old is not None and old != inventory:
                 for event in self._diff(old, inventory):

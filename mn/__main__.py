@@ -92,14 +92,14 @@ def _serve(arguments: argparse.Namespace, boundary: Boundary) -> int:
     except OSError as error:
         raise HardpointError(
             "SYS.1000",
-            "State folder cannot be used",
+            "Internal error",
             f"the state folder {state} cannot be used: {error.strerror}",
             remedy="run as the user that owns it, or name another folder",
         ) from error
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise HardpointError(
-            "SYS.1007", "Invalid settings", f"settings of {state}: {faults}", remedy="correct mn.toml"
+            "SYS.1007", "Invalid argument", f"settings of {state}: {faults}", remedy="correct mn.toml"
         ) from error
     logs.setup("mn", settings.log_level)
     with lock:
@@ -131,7 +131,7 @@ def _take_lock(state: Path) -> IO[str]:
         file.close()
         raise AlreadyRunningError(
             "SYS.1000",
-            "Already running",
+            "Internal error",
             f"a management node (pid {holder.get('pid', 'unknown')}) runs on the state folder {state}",
             remedy=f"use it at {holder.get('url', 'its port')}, or `hardpoint down --state {state}`",
         ) from None
@@ -158,7 +158,7 @@ def _stop(arguments: argparse.Namespace) -> int:
     state: Path = arguments.state.absolute()
     if not state.is_dir():
         raise HardpointError(
-            "SYS.1007", "No such state", f"there is no state folder {state}", remedy="give the one of `up`"
+            "SYS.1007", "Invalid argument", f"there is no state folder {state}", remedy="give the one of `up`"
         )
     stopped = stop_process(lambda: _holder(state))
     agents = sum(stop_agent(home) for home in agent_homes(state / app.AGENTS_DIR))

@@ -283,7 +283,7 @@ async def _bind(settings: Settings) -> socket.socket:
     except OSError as error:
         raise HardpointError(
             "SYS.1000",
-            "Cannot listen",
+            "Internal error",
             f"the REST API cannot listen on {where}: {_reason(error)}",
             remedy="stop what uses the port, or choose another one with --port",
         ) from error
@@ -312,7 +312,7 @@ def _server_context(settings: Settings) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise HardpointError(
             "SYS.1000",
-            "TLS cannot be set up",
+            "Internal error",
             f"tls_certificate {settings.tls_certificate} with tls_key {settings.tls_key}: {error}",
             remedy="give PEM files that belong together and that this user can read",
         ) from error

@@ -103,7 +103,7 @@ class Control:
         except msgspec.DecodeError as error:
             remedy = "see simulator/control.py for what can be asked"
             refusal = HardpointError(
-                "SYS.1007", "Illegal order", f"no order: {error}", remedy=remedy, blame=Blame.CALLER
+                "SYS.1007", "Invalid argument", f"no order: {error}", remedy=remedy, blame=Blame.CALLER
             )
             return {"error": refusal.to_body()}
 
@@ -134,7 +134,7 @@ async def ask(path: Path, order: Order) -> dict[str, Any]:
     except OSError as error:
         raise HardpointError(
             "SYS.1003",
-            "No simulator",
+            "Resource not found",
             f"no simulator answers at {path}: {error.strerror}",
             remedy="start a simulated fleet with `hardpoint simulate`",
             blame=Blame.CALLER,

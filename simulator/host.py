@@ -234,7 +234,7 @@ def _read(home: Path) -> Wanted:
     except (OSError, ValueError, msgspec.ValidationError) as error:
         raise HardpointError(
             "SYS.1000",
-            "Simulated host unusable",
+            "Internal error",
             f"{path} does not describe a simulated host: {error}",
             remedy="delete the host through the API and add it again",
         ) from error

@@ -121,7 +121,7 @@ class Simulator:
             return self._hosts[uuid]
         raise HardpointError(
             "SYS.1003",
-            "Host not found",
+            "Resource not found",
             f"there is no simulated host {uuid} here",
             remedy="name one that QueryHost shows",
             blame=Blame.CALLER,

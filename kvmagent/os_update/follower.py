@@ -72,7 +72,7 @@ class OsUpdates:
         if not valid_uuid(update_uuid):
             raise HardpointError(
                 "SYS.1007",
-                "Illegal command",
+                "Invalid argument",
                 f"updateUuid '{update_uuid[:80]}' is no uuid",
                 remedy="give 32 lower-case hex digits",
                 blame=Blame.CALLER,
@@ -95,7 +95,7 @@ class OsUpdates:
         if starts > STARTS_MAX:
             raise HardpointError(
                 "SYS.1006",
-                "Update failed",
+                "Operation failed",
                 f"the process that updates the host has died {STARTS_MAX} times before its end",
                 remedy=f"see {directory / LOG} and the host's system log",
             )

@@ -115,7 +115,7 @@ def _work(directory: Path) -> Result:
     except (OSError, msgspec.DecodeError) as error:
         details = f"the update in {directory} could not be worked on: {error}"
         remedy = "see that the agent's state directory is writable and has space"
-        return Result(error=HardpointError("SYS.1000", "Update failed", details, remedy=remedy).to_body())
+        return Result(error=HardpointError("SYS.1000", "Internal error", details, remedy=remedy).to_body())
 
 
 class Update:
@@ -245,7 +245,7 @@ def _failed(argv: Sequence[str], code: int, lines: Sequence[str]) -> HardpointEr
     ended = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     return HardpointError(
         "SYS.1006",
-        "Update failed",
+        "Operation failed",
         f"`{argv[0].rpartition('/')[2]} {argv[-1]}` failed: {ended}{': ' + told if told else ''}",
         remedy="see the update's log on the host, mend what it says and update again",
     )

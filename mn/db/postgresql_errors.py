@@ -116,11 +116,11 @@ def _root(error: BaseException) -> BaseException:
 def _no_url(reason: str) -> HardpointError:
     return HardpointError(
         "SYS.1007",
-        "Invalid settings",
+        "Invalid argument",
         f"database_url is no URL of PostgreSQL: {reason}",
         remedy="write postgresql://user:password@host/database, or leave it empty for SQLite",
     )
 
 
 def _error(details: str, remedy: str) -> HardpointError:
-    return HardpointError("SYS.1000", "Database error", details, remedy=remedy)
+    return HardpointError("SYS.1000", "Internal error", details, remedy=remedy)

@@ -41,7 +41,7 @@ class SqliteDatabase(Database):
             if _is_sqlite_error(error):
                 raise HardpointError(
                     "SYS.1000",
-                    "Database error",
+                    "Internal error",
                     f"the database {self.path} cannot be used: {_root(error)}",
                     remedy="check that it is Hardpoint's, is writable, and that the disk has room",
                 ) from error

@@ -66,7 +66,7 @@ class Vault:
         except (InvalidTag, ValueError) as error:
             raise HardpointError(
                 "SYS.1000",
-                "Secret cannot be opened",
+                "Internal error",
                 f"the stored {purpose} was encrypted with another key file",
                 remedy="restore the key file that belongs to this database, or set the secret anew",
             ) from error
@@ -77,4 +77,4 @@ class Vault:
 
 
 def _key_error(path: Path, reason: str, remedy: str) -> HardpointError:
-    return HardpointError("SYS.1000", "Key file refused", f"the key file {path} {reason}", remedy=remedy)
+    return HardpointError("SYS.1000", "Internal error", f"the key file {path} {reason}", remedy=remedy)

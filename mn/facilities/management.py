@@ -145,7 +145,7 @@ def load_ready(connection: Connection, uuid: str | None) -> str:
     if first is None:
         raise HardpointError(
             "SYS.1010",
-            "Management node not ready",
+            "Unavailable",
             "no management node has joined yet",
             remedy="ask again in some seconds",
             blame=Blame.SYSTEM,

@@ -119,7 +119,7 @@ class AnsibleDeployer:
         if survey.owner_fleet_uuid not in {None, self._fleet_uuid}:
             raise HardpointError(
                 "HOST.1003",
-                "Host belongs to another",
+                "Connection error",
                 f"{target.address} has the agent of fleet {survey.owner_fleet_uuid}, as host "
                 f"{survey.owner_host_uuid}",
                 remedy="delete the host in that fleet first; when that fleet is gone, remove "
@@ -203,7 +203,7 @@ class AnsibleDeployer:
         outcome = f"; version {before} runs again" if before and before != release().version else ""
         raise HardpointError(
             "HOST.1000",
-            "Agent not deployed",
+            "Unable to add host",
             f"version {release().version} of the agent runs on {target.address}, but {reason.details}"
             f"{outcome}{_last_lines(said)}",
             remedy=reason.remedy,
@@ -268,7 +268,7 @@ def _not_deployed(target: Target, error: PlayError) -> HardpointError:
     where = f"task `{error.task}` on {target.address}" if error.task else f"ansible for {target.address}"
     return HardpointError(
         "HOST.1000",
-        "Agent not deployed",
+        "Unable to add host",
         f"{where} failed: {error.message}{_last_lines(error.log)}",
         remedy=error.remedy or "do what the message says, then try again",
     )

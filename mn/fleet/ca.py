@@ -50,7 +50,7 @@ class CertificateAuthority:
         except (OSError, ValueError) as error:
             raise HardpointError(
                 "SYS.1000",
-                "Certificate authority cannot be used",
+                "Internal error",
                 f"the certificate authority in {directory} cannot be read or made: {error}",
                 remedy="restore the folder from your backup, and run as the user that owns it",
             ) from error

@@ -15,7 +15,7 @@ UNREACHABLE_ERRNOS = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHO
 
 def connection_error(details: str, remedy: str, blame: Blame = Blame.SYSTEM) -> HardpointError:
     """Return a HOST.1003: the host could not be reached or did not speak SSH as expected."""
-    return HardpointError("HOST.1003", "connection error", details, remedy=remedy, blame=blame)
+    return HardpointError("HOST.1003", "Connection error", details, remedy=remedy, blame=blame)
 
 
 def from_os_error(where: str, error: OSError) -> HardpointError:
@@ -158,7 +158,7 @@ def script_not_started(where: str, return_code: int, said: str) -> HardpointErro
     """Return the error for a host on which the script could not be stored or started."""
     return HardpointError(
         "SYS.1006",
-        "operation failed",
+        "Operation failed",
         f"{where}: the script was not started (exit code {return_code}): {said or 'the host gave no reason'}",
         remedy="Check the user's login shell, the space and permissions of /tmp, and that coreutils and "
         "util-linux are installed on the host.",
@@ -169,7 +169,7 @@ def script_not_text(reason: str) -> HardpointError:
     """Return the error for a script that cannot be encoded."""
     return HardpointError(
         "SYS.1007",
-        "illegal argument",
+        "Invalid argument",
         f"the script is not valid Unicode text: {reason}",
         remedy="Send the script as UTF-8 text.",
         blame=Blame.CALLER,
@@ -191,7 +191,7 @@ def output_not_kept(where: str, stream: str, reason: str) -> HardpointError:
     """Return the error for a script that ended, but whose long output found no room here."""
     return HardpointError(
         "SYS.1006",
-        "operation failed",
+        "Operation failed",
         f"{where}: the script ended and its {stream} could not be kept whole: {reason}",
         remedy="Make room in the state folder of the management node or raise the limit, and let the script "
         "print less or run it again.",
@@ -202,7 +202,7 @@ def internal(where: str, error: Exception) -> HardpointError:
     """Return the SYS.1000 for a fault of the management node itself."""
     return HardpointError(
         "SYS.1000",
-        "internal error",
+        "Internal error",
         f"{where}: running the script failed inside the management node: {type(error).__name__}",
         remedy="See the log of the management node and report the fault.",
     )

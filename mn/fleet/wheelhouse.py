@@ -99,7 +99,7 @@ def dependencies(python: HostPython, extras: tuple[str, ...] = (AGENT_EXTRA,)) -
         except metadata.PackageNotFoundError:
             raise HardpointError(
                 "SYS.1000",
-                "The agent cannot be packed",
+                "Internal error",
                 f"this management node's environment lacks {requirement}, which the agent needs",
                 remedy="install hardpoint[mn,kvmagent,cli] anew on the management node",
             ) from None
@@ -199,7 +199,7 @@ def _failure(output: bytes) -> HardpointError:
         return HardpointError.from_body(msgspec.json.decode(output, type=ErrorBody))
     except msgspec.DecodeError:
         said = output.decode(errors="replace")[-300:]
-        return HardpointError("SYS.1000", "The agent cannot be packed", f"packing the agent failed: {said}")
+        return HardpointError("SYS.1000", "Internal error", f"packing the agent failed: {said}")
 
 
 def check_python(python: HostPython) -> None:

@@ -413,7 +413,7 @@ class Engine(Generic[S]):
                     failures = await job.undo_all()
             except Exception as failure:
                 log.exception("undo failed unexpectedly", extra={"job": job.uuid, "step": job.progress.step})
-                failures = [HardpointError("SYS.1000", "Undo failed", f"{job.progress.step}: {failure}")]
+                failures = [HardpointError("SYS.1000", "Internal error", f"{job.progress.step}: {failure}")]
             if not failures:
                 return error
             await asyncio.sleep(2**attempt)
@@ -475,7 +475,7 @@ def _cancelled(live: _Live[Any]) -> HardpointError:
 def _timed_out(live: _Live[Any], job: Job[Any]) -> HardpointError:
     return HardpointError(
         "SYS.1001",
-        "A message or operation timed out",
+        "A message or a operation timeout",
         f"{live.request.operation} did not end in time; it was in step {job.progress.step or 'start'}",
         remedy="find out what held that step up, or allow more with the X-API-Timeout header",
     )

@@ -205,7 +205,7 @@ class Job(Generic[S]):
         if known.name != name:
             raise HardpointError(
                 "SYS.1000",
-                "Job cannot be resumed",
+                "Internal error",
                 f"step {position} of job {self.uuid} was {known.name} and is now {name}",
                 remedy="the operation has changed since the job began; submit it again",
             )

@@ -26,7 +26,7 @@ async def read_json(request: web.Request, timeout_s: float) -> dict[str, Any]:
     except TimeoutError as error:
         raise HardpointError(
             "SYS.1001",
-            "A message or operation timed out",
+            "A message or a operation timeout",
             f"the body did not arrive within {timeout_s:g} s",
             remedy="send it in one go",
             blame=Blame.CALLER,

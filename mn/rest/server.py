@@ -390,7 +390,7 @@ def resolver(codec: RequestCodec) -> Callable[[str, str], Run[Services]]:
         if kind is None:
             raise HardpointError(
                 "SYS.1008",
-                "Unknown operation",
+                "Operation not supported",
                 f"this version does not know the operation {name} of a job that was begun earlier",
                 remedy="finish such jobs with the version that began them",
             )
@@ -447,7 +447,7 @@ def _only_get(request: web.Request) -> None:
 def _wrong_verb(request: web.Request, allowed: list[str]) -> BadStatus:
     error = HardpointError(
         "SYS.1008",
-        "Wrong HTTP method",
+        "Operation not supported",
         f"{request.path} does not take {request.method}",
         remedy=f"use {' or '.join(allowed)}",
         blame=Blame.CALLER,

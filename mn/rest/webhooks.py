@@ -235,7 +235,7 @@ def _trust(authorities: Path | None) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as error:
         raise HardpointError(
             "SYS.1007",
-            "Invalid settings",
+            "Invalid argument",
             f"web_hook_ca {authorities} cannot be used: {error}",
             remedy="name a PEM file of certificates that this user can read, or leave it out",
         ) from error

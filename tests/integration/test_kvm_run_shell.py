@@ -146,7 +146,7 @@ def test_a_closed_port_is_host_1003(admin: Rest, server: Sshd) -> None:
     host = add_host(admin, server, sshPort=port)
     assert run_on(admin, [host], "echo never")[host] == failed(
         "HOST.1003",
-        "connection error",
+        "Connection error",
         f"{label(server, port)}: the port is closed (connection refused); "
         "start sshd on the host, or correct the host's SSH port (UpdateKVMHost).",
     )
@@ -161,7 +161,7 @@ def test_a_changed_host_key_is_refused_and_both_keys_are_shown(admin: Rest, serv
     answer = run_on(admin, [host], "echo never")[host]
     error = answer["errorCode"]
     assert (answer["returnCode"], answer["stdout"], answer["stderr"]) == (-1, "", "")
-    assert (error["code"], error["description"]) == ("HOST.1003", "connection error")
+    assert (error["code"], error["description"]) == ("HOST.1003", "Connection error")
     assert error["details"].startswith(
         f"{label(server)}: the host key changed: pinned {pinned}, the host presented {server.fingerprint}; "
         "the connection was refused; if the host was reinstalled, compare"

@@ -88,6 +88,16 @@ def test_every_error_is_made_with_a_code_that_can_be_read_in_the_source() -> Non
         assert handed_on or CODE.fullmatch(first.strip("'")), f"{file}:{call.lineno}: code is {first}"
 
 
+def test_a_code_has_one_summary_wherever_it_is_raised() -> None:
+    summaries: dict[str, dict[str, str]] = {}
+    for file, call in _calls():
+        if isinstance(call.args[0], ast.Constant):
+            summary = ast.unparse(call.args[1])
+            summaries.setdefault(call.args[0].value, {}).setdefault(summary, f"{file}:{call.lineno}")
+    differing = {code: places for code, places in summaries.items() if len(places) > 1}
+    assert not differing, "a code's summary is a fixed text; what differs belongs into the details"
+
+
 def test_every_code_of_the_source_is_in_the_table_and_the_table_has_no_other() -> None:
     assert set(_documented()) == set(_raised())
 

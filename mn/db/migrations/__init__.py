@@ -30,7 +30,7 @@ def upgrade(connection: Connection) -> None:
     if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
         raise HardpointError(
             "SYS.1000",
-            "Database error",
+            "Internal error",
             f"the database is at schema {current}, which this version does not know",
             remedy="start the version that wrote it, or a newer one",
         )

@@ -106,7 +106,7 @@ class Machine:
         async def ask():
             self.asked += 1
             if self.asked > 2:
-                raise HardpointError("SYS.1006", "Command failed", "no netlink")
+                raise HardpointError("SYS.1006", "Operation failed", "no netlink")
             return self.asked
 
         return Stocktaker(ask, self.read, self.diff, self.events.append, watch=self, **keys)
