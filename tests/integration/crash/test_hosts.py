@@ -29,9 +29,11 @@ class Stage:
     host: str = field(default_factory=lambda: uuid.uuid4().hex)
     session: str | None = None
     cluster: str = ""
+    program: str = DOOMED
+    environment: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.node = Node(self.folder / "state", {})
+        self.node = Node(self.folder / "state", self.environment)
         self.start()
         admin = self.node.rest().logged_in()
         self.session = admin.session
@@ -49,7 +51,7 @@ class Stage:
     def start(self, doom: str = "none") -> None:
         log = self.folder / "boundaries"
         log.write_text("")
-        self.node.program = (DOOMED, str(log), "1", doom)
+        self.node.program = (self.program, str(log), "1", doom)
         self.node.start()
 
     def boundaries(self) -> list[str]:
