@@ -19,7 +19,7 @@ from tests.integration.crash.sampling import sample
 from tests.integration.crash.scene import OTHER_FLEET
 from tests.integration.crash.test_hosts import TIMEOUT_S, Stage, in_any_state, no_locks
 from tests.integration.hosts.conftest import make_machine
-from tests.node import Answer
+from tests.node import REPOSITORY, Answer
 from tests.sshd import Sshd
 
 DOOMED = str(Path(__file__).with_name("doomed_surveyed_node.py"))
@@ -53,7 +53,7 @@ ENDINGS = {
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     folder = tmp_path_factory.mktemp("crash")
     make_machine(folder / "machine")
-    environment = {"HARDPOINT_LOCAL_AGENT_ROOT": str(folder / "machine")}
+    environment = {"HARDPOINT_LOCAL_AGENT_ROOT": str(folder / "machine"), "PYTHONPATH": str(REPOSITORY)}
     stage = Stage(folder, program=DOOMED, environment=environment)
     try:
         yield stage
@@ -122,10 +122,8 @@ def test_an_addition_ends_once_at_whatever_step_the_node_is_killed(
     places: list[str] = []
     for doom in places_of(places):
         set_scene(stage, ending)
-        (stage.folder / "boundaries").write_text("")
-        if doom is not None:
-            stage.node.kill()
-            stage.start(doom)
+        stage.node.kill()
+        stage.start(doom or "none")
         job = uuid.uuid4().hex
         location = submit(stage, job, sshd)
         if doom is not None:
