@@ -26,7 +26,7 @@ from simulator.identities import Size, distinct
 from simulator.machines import Machines
 
 HOSTS = 10_000
-TICKS_S = (10.0, 2.0)
+TICKS_S = (10.0,)
 IDLE_S = 30.0
 SETTLE_S = 5.0
 GREEN_LIMIT_S = 300.0
