@@ -83,6 +83,21 @@ def cpu_s(pid: int) -> float:
     return (int(stat[11]) + int(stat[12])) / _TICKS
 
 
+def family_cpu_s(pid: int) -> float:
+    """Return the CPU seconds of a process and of all that descend from it, ended children included."""
+    parents: dict[int, int] = {}
+    used: dict[int, int] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            found = stat.read_text().rpartition(")")[2].split()
+            process = int(stat.parent.name)
+            parents[process], used[process] = int(found[1]), sum(map(int, found[11:15]))
+    members = {pid}
+    while more := {child for child, parent in parents.items() if parent in members} - members:
+        members |= more
+    return sum(used.get(member, 0) for member in members) / _TICKS
+
+
 def rss_mb(pid: int) -> float:
     """Return a process's resident memory."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.timeout(900)  # real processes on a busy machine
 REPOSITORY = Path(__file__).parents[3]
 
 
@@ -98,8 +99,11 @@ def test_shell(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> N
     forbid(monkeypatch, forbidden, shell.command_path())
     installed = [name for name in ("clush", "ansible") if shutil.which(name, path=shell.command_path())]
     table = shell.table(hosts=3, at_once=2, rounds=1)
-    peers = [f"{name}{kept}" for name in installed for kept in ("", ", kept connections")]
-    assert names(table) == [shell.FIRST, shell.KEPT, *peers]
+    peers = {
+        "clush": [shell.CLUSH_PASSWORD, shell.CLUSH, shell.CLUSH_KEPT],
+        "ansible": [shell.ANSIBLE, shell.ANSIBLE_KEPT],
+    }
+    assert names(table) == [shell.FIRST, shell.KEPT, *(row for name in installed for row in peers[name])]
     left_out = [name for name in ("clush", "ansible") if name not in installed]
     assert [n.split()[0] for n in table.notes if n.endswith("left out")] == left_out
 
@@ -108,5 +112,4 @@ def test_fleet() -> None:
     from bench import fleet
 
     table = fleet.table(hosts=3, idle_s=0.1)
-    assert names(table) == ["Hardpoint", "bare asyncio"]
-    assert {row[1] for row in table.rows} == {"10"}
+    assert names(table) == ["bare asyncio", "Hardpoint"]
