@@ -4,7 +4,10 @@ PYTHON ?= python3
 STATE ?= .state
 PORT ?= 8080
 
-TESTS ?= tests/unit tests/contract tests/integration
+TESTS ?= tests/integration tests/contract tests/unit
+# Tests wait more than they compute: one worker more than there are cores. The files keep their order, the long ones first
+WORKERS ?= $(shell expr $$(nproc) + 1)
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -qq -c constraints.txt
@@ -13,7 +16,7 @@ BENCH := .venv/installed-bench
 
 export PYTHON
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-postgres lab check openapi describe bench bare clean
+.PHONY: help venv run test test-postgres lab lint check openapi describe bench bare clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -25,23 +28,25 @@ run: $(VENV) ## start Hardpoint with this machine as its first host; STATE=.stat
 
 test: $(VENV) ## run the unit, contract and integration tests
 	@scripts/bootstrap test
-	$(BIN)/python -m pytest $(TESTS)
+	$(PYTEST) $(TESTS)
 
 test-postgres: $(VENV) ## run the contract and integration tests on a PostgreSQL of their own
 	@scripts/bootstrap test
-	HARDPOINT_TEST_DATABASE=postgresql $(BIN)/python -m pytest tests/contract tests/integration/crash/test_crash.py \
-		tests/integration/facilities tests/integration/hosts tests/integration/rest
+	HARDPOINT_TEST_DATABASE=postgresql $(PYTEST) tests/integration/crash/test_crash.py tests/integration/facilities \
+		tests/integration/hosts tests/integration/rest tests/contract
 
 lab: $(VENV) ## run the tests on QEMU guests as hosts (root; docs/lab.md)
 	@scripts/bootstrap lab
 	$(BIN)/python -m pytest tests/lab
 
-check: $(VENV) ## lint, formatting, types, who may import whom, unit tests
+lint: $(VENV) ## lint, formatting, types, who may import whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/unit
+
+check: lint ## lint and the unit tests
+	$(PYTEST) tests/unit
 
 openapi: $(VENV) ## write docs/openapi.json anew from the operations
 	$(BIN)/python -m mn openapi > docs/openapi.json.new && mv docs/openapi.json.new docs/openapi.json

@@ -16,13 +16,16 @@ def make_cluster(admin: Rest, name: str = "cluster") -> str:
     return str(admin.create("/clusters", zoneUuid=zone, hypervisorType="KVM", name=name)["uuid"])
 
 
-def add_host(admin: Rest, cluster_uuid: str, guest: Guest) -> dict[str, Any]:
-    """Add a guest as a host, as an operator would; returns its inventory."""
+def add_host(admin: Rest, cluster_uuid: str, guest: Guest, username: str = "root") -> dict[str, Any]:
+    """Add a guest as a host, as an operator would; returns its inventory.
+
+    Users of the guest have root's password.
+    """
     params = {
         "name": guest.name,
         "clusterUuid": cluster_uuid,
         "managementIp": guest.address,
-        "username": "root",
+        "username": username,
         "password": guest.password,
     }
     accepted = admin.call("POST", "/hosts/kvm", {"params": params})

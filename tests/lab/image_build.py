@@ -1,8 +1,8 @@
 """Builds the guests' images; image.py runs it in mount and process namespaces of its own: no mount is left.
 
 Usage: python -m tests.lab.image_build TARGET DEBS. TARGET (empty) gets fresh.qcow2, full.qcow2, vmlinux,
-initrd.cpio, nested.cpio, id_lab and Packages (an index of what is installed); DEBS keeps downloaded packages
-for the next build.
+initrd.cpio, nested.cpio, id_lab and Packages (an index of what is installed or offered); DEBS keeps
+downloaded packages for the next build.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import lzma
 import os
+import re
 import shutil
 import struct
 import sys
@@ -96,6 +97,24 @@ def install(tree: Tree, packages: list[str]) -> None:
     """Install packages; nothing that they bring is started."""
     keep = ("-o", "Dpkg::Options::=--force-confold")  # the configuration that is there before the package
     tree.chroot("apt-get", "install", "-y", "-qq", *keep, *packages, timeout_s=APT_TIMEOUT_S)
+
+
+def download(tree: Tree, packages: list[str]) -> list[str]:
+    """Download packages with what they need beyond what is installed; returns the names of their files."""
+    argv = ("apt-get", "install", "-y", "-qq")
+    tree.chroot(*argv, "--download-only", *packages, timeout_s=APT_TIMEOUT_S)
+    return planned(tree.chroot(*argv, "--simulate", *packages, timeout_s=APT_TIMEOUT_S))
+
+
+def planned(simulation: str) -> list[str]:
+    """Return the file names of the packages that `apt-get --simulate install` says it would install."""
+    found = re.finditer(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) .*\[(\w+)\]\)", simulation, re.MULTILINE)
+    return [file_name(*match.groups()) for match in found]
+
+
+def file_name(package: str, version: str, architecture: str) -> str:
+    """Return the name that apt keeps a package's file under."""
+    return f"{package}_{version.replace(':', '%3a')}_{architecture}.deb"
 
 
 def make_initrd(tree: Tree, init: str, modules: Iterable[str], target: Path) -> None:
@@ -203,11 +222,7 @@ def make_disk(tree: Tree, before_partition: bytes, image: Path) -> None:
 def installed(tree: Tree) -> list[str]:
     """Return the file names of the packages that are installed."""
     text = tree.chroot("dpkg-query", "-W", "-f", "${Package}\t${Version}\t${Architecture}\n")
-    names = []
-    for line in text.splitlines():
-        package, version, architecture = line.split("\t")
-        names.append(f"{package}_{version.replace(':', '%3a')}_{architecture}.deb")
-    return names
+    return [file_name(*line.split("\t")) for line in text.splitlines()]
 
 
 class Stages:
@@ -260,7 +275,8 @@ def build(target: Path, debs: Path) -> None:
         install(tree, files.packages("full"))
         stages.done("packages of a KVM host and a storage server")
         first.result()
-    names = installed(tree)
+    names = [*installed(tree), *download(tree, files.packages("served"))]
+    stages.done("packages that the repository offers beside these")
     for mount in mounts:
         run(["umount", mount], SHORT_TIMEOUT_S)
     tree.write({"etc/multipath.conf": files.MULTIPATH})

@@ -15,6 +15,7 @@ from tests.node import Node, Rest, run_node
 
 LOST_TIMEOUT_S = 60.0
 FOUND_TIMEOUT_S = 300.0
+INSTALL_TIMEOUT_S = 600.0
 UNIT = "hardpoint-kvmagent.service"
 OURS = "/opt/hardpoint /etc/hardpoint /var/lib/hardpoint"
 
@@ -133,13 +134,36 @@ def test_another_host_key_is_refused_until_somebody_says_that_it_is_right(
     assert reconnected.body["inventory"]["status"] == "Connected"
 
 
+def delete(admin: Rest, uuid: str) -> None:
+    deleted = admin.wait(admin.call("DELETE", f"/hosts/{uuid}").location, ADD_TIMEOUT_S)
+    assert deleted.status == 200, deleted
+
+
 def test_a_deleted_host_has_nothing_left_and_is_added_again(
     admin: Rest, cluster: str, guest: Guest, host: str
 ) -> None:
-    accepted = admin.call("DELETE", f"/hosts/{host}")
-    deleted = admin.wait(accepted.location, ADD_TIMEOUT_S)
-    assert deleted.status == 200, deleted
+    delete(admin, host)
     assert admin.query("/hosts") == []
     assert guest.run(f"ls -d {OURS} 2>/dev/null || true") == ""
     assert guest.try_run(f"systemctl cat {UNIT}").returncode != 0
-    assert add_host(admin, cluster, guest)["status"] == "Connected"
+    again = add_host(admin, cluster, guest)
+    assert again["status"] == "Connected"
+    delete(admin, again["uuid"])
+
+
+def test_a_user_who_may_become_root_adds_a_host_behind_a_firewall(
+    lab: Lab, admin: Rest, cluster: str, guest: Guest
+) -> None:
+    lab.repository  # noqa: B018 - it serves from here on
+    guest.run("apt-get update -qq && apt-get install -y -qq firewalld", INSTALL_TIMEOUT_S)
+    guest.run("systemctl start firewalld && firewall-cmd --quiet --query-service=ssh")
+    guest.run(f"useradd --create-home --groups sudo operator && echo 'operator:{guest.password}' | chpasswd")
+    opened = "firewall-cmd --query-port=7070/tcp; firewall-cmd --permanent --query-port=7070/tcp"
+
+    host = add_host(admin, cluster, guest, "operator")
+    assert host["status"] == "Connected"
+    assert guest.run(opened).split() == ["yes", "yes"]
+
+    delete(admin, host["uuid"])
+    assert guest.try_run(opened).stdout.split() == ["no", "no"]
+    assert guest.run(f"ls -d {OURS} 2>/dev/null || true") == ""

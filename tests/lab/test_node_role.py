@@ -30,8 +30,8 @@ class Site:
     key: Path
     bundle: Path
 
-    def play(self) -> dict[str, int]:
-        """Play and return ansible's recap."""
+    def play(self, *settings: str) -> dict[str, int]:
+        """Play with settings (`NAME=VALUE`) and return ansible's recap."""
         environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -40,6 +40,7 @@ class Site:
         }
         argv = ["ansible-playbook", "-i", f"{self.guest.address},", "-u", "root"]
         argv += ["--private-key", str(self.key), "-e", f"@{self.bundle / 'mn.json'}"]
+        argv += [part for setting in settings for part in ("-e", setting)]
         done = subprocess.run(
             [*argv, str(REPOSITORY / "ansible" / "mn.yml")],
             env=environment,
@@ -76,3 +77,16 @@ def test_the_node_is_installed_once_and_serves(site: Site, capsys: pytest.Captur
     before = site.guest.run(f"systemctl show -p InvocationID {UNIT}")
     assert site.play()["changed"] == 0
     assert site.guest.run(f"systemctl show -p InvocationID {UNIT}") == before
+
+
+def test_the_node_keeps_its_data_in_a_postgresql_of_the_same_machine(site: Site) -> None:
+    database = "hardpoint_postgresql=true"
+    assert site.play(database)["changed"] > 0
+    admin = Rest(f"http://{site.guest.address}:8080").logged_in()
+    zone = admin.create("/zones", name="kept")
+    query = f"select name from zone where uuid = '{zone['uuid']}'"
+    kept = site.guest.run(f'runuser -u postgres -- psql -d hardpoint -tAc "{query}"')
+    assert kept.strip() == "kept"
+    others = "runuser -u nobody -- psql -h /run/postgresql -U hardpoint -d hardpoint -c 'select 1'"
+    assert "authentication failed" in site.guest.try_run(others).stderr
+    assert site.play(database)["changed"] == 0

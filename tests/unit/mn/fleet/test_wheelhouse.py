@@ -16,6 +16,13 @@ from mn.fleet.wheelhouse_sources import HostPython, Missing, from_folder
 
 OTHER = HostPython((3, 12), "aarch64", (2, 34))
 NOWHERE = Sources(Path("/nonexistent"))
+pytestmark = pytest.mark.timeout(600)  # packing is seconds of computing, minutes on a busy machine
+
+
+@pytest.fixture(scope="module")
+def own_bundle() -> bytes:
+    """The bundle for hosts like this machine."""
+    return pack(HostPython.own(), NOWHERE)
 
 
 def wheel(folder: Path, name: str, files: dict[str, str]) -> None:
@@ -42,11 +49,12 @@ def test_changed_code_is_another_version(monkeypatch: pytest.MonkeyPatch) -> Non
         release.cache_clear()
 
 
-def test_this_environments_packages_run_the_agent_in_a_bare_virtual_environment(tmp_path: Path) -> None:
-    bundle = pack(HostPython.own(), NOWHERE)
+def test_this_environments_packages_run_the_agent_in_a_bare_virtual_environment(
+    own_bundle: bytes, tmp_path: Path
+) -> None:
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
     site = next((tmp_path / "venv" / "lib").glob("*/site-packages"))
-    with tarfile.open(fileobj=io.BytesIO(bundle)) as archive:
+    with tarfile.open(fileobj=io.BytesIO(own_bundle)) as archive:
         names = archive.getnames()
         archive.extractall(site, filter="data")
     assert not any(name.startswith(("mn/", "mnclient/", "tests/")) for name in names)
@@ -59,8 +67,8 @@ def test_this_environments_packages_run_the_agent_in_a_bare_virtual_environment(
     assert place.startswith(str(tmp_path))
 
 
-def test_a_bundle_is_the_same_for_the_same_files() -> None:
-    assert pack(HostPython.own(), NOWHERE) == pack(HostPython.own(), NOWHERE)
+def test_a_bundle_is_the_same_for_the_same_files(own_bundle: bytes) -> None:
+    assert pack(HostPython.own(), NOWHERE) == own_bundle
 
 
 def test_no_wheels_for_a_host_names_its_python_and_the_command_that_gets_them() -> None:
