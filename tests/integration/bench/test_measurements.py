@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.timeout(900)  # real processes on a busy machine
 REPOSITORY = Path(__file__).parents[3]
 
 
