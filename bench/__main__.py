@@ -1,4 +1,8 @@
-"""`python -m bench` lists the measurements, `python -m bench jobs` runs one, `python -m bench all` all."""
+"""`python -m bench` lists the measurements, `python -m bench jobs` runs one, `python -m bench all` all.
+
+`python -m bench fleet=2000` runs one with another size: hosts of fleet and shell, rows of query and reads,
+events of hot_plug.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +19,39 @@ MEASUREMENTS = {
     "fleet": "10,000 simulated hosts: start to all connected, idle cost, beside bare asyncio readers",
     "inventory": "kvmagent inventory, beside lspci and lsusb",
     "shell": "a script on 100 hosts over SSH, beside clush and ansible",
+    "add_host": "a bare guest of the lab is added, beside the bare ansible-playbook (root)",
+    "hot_plug": "devices plugged into a guest of the lab, until the API shows them (root)",
 }
+SIZES = {"fleet": "hosts", "shell": "hosts", "query": "rows", "reads": "rows", "hot_plug": "events"}
+IN_THE_LAB = ("add_host", "hot_plug")
+"""Not among all: they need the lab's guests, which take minutes to build (docs/lab.md)."""
 
 
-def run(name: str) -> Table:
+def run(name: str, size: int | None = None) -> Table:
     """Return the table of one measurement."""
-    table: Table = import_module(f"bench.{name}").table()
+    given = {} if size is None else {SIZES[name]: size}
+    table: Table = import_module(f"bench.{name}").table(**given)
     return table
+
+
+def parse(words: list[str]) -> list[tuple[str, int | None]]:
+    """Return measurements with their sizes. Raises ValueError when there is no such measurement or size."""
+    wanted: list[tuple[str, int | None]] = []
+    for word in words:
+        name, equals, size = word.partition("=")
+        if word == "all":
+            wanted += [(each, None) for each in MEASUREMENTS if each not in IN_THE_LAB]
+        elif name not in MEASUREMENTS:
+            raise ValueError(f"there is no {name!r}; choose from {', '.join([*MEASUREMENTS, 'all'])}")
+        elif not equals:
+            wanted.append((name, None))
+        elif name not in SIZES:
+            raise ValueError(f"{name} has no size; {', '.join(SIZES)} have one")
+        elif not size.isdecimal() or int(size) < 1:
+            raise ValueError(f"{size!r} is no number of {SIZES[name]}, as in {name}=200")
+        else:
+            wanted.append((name, int(size)))
+    return wanted
 
 
 def main(arguments: list[str]) -> int:
@@ -30,17 +60,16 @@ def main(arguments: list[str]) -> int:
         width = max(map(len, MEASUREMENTS))
         for name, what in MEASUREMENTS.items():
             print(f"{name.ljust(width)}  {what}")
-        print(f"{'all'.ljust(width)}  all of them, in about ten minutes")
+        print(f"{'all'.ljust(width)}  all of them but those in the lab, in about ten minutes")
         return 0
-    names = list(MEASUREMENTS) if arguments == ["all"] else arguments
-    unknown = [name for name in names if name not in MEASUREMENTS]
-    if unknown:
-        known = ", ".join([*MEASUREMENTS, "all"])
-        print(f"bench: there is no {unknown[0]!r}; choose from {known}", file=sys.stderr)
+    try:
+        wanted = parse(arguments)
+    except ValueError as error:
+        print(f"bench: {error}", file=sys.stderr)
         return 2
     print(machine_line(), flush=True)
-    for name in names:
-        print(f"\n{run(name).text()}", flush=True)
+    for name, size in wanted:
+        print(f"\n{run(name, size).text()}", flush=True)
     return 0
 
 

@@ -11,17 +11,19 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from bench.common import Table, Worker, end, load_note, median, scratch, until
+from bench.common import Table, Worker, end, family_cpu_s, load_note, median, scratch, until
 
 HOSTS, AT_ONCE = 100, 50
 SSHD = "/usr/sbin/sshd"
-HEADS = ("contender", "wall s", "own CPU s", "x first", "x kept")
+HEADS = ("contender", "wall s", "own CPU s", "hosts' CPU s", "x first", "x kept")
 FIRST, KEPT = "hardpoint, first run", "hardpoint, kept connections"
 CLUSH, CLUSH_KEPT = "clush", "clush, kept connections"
+CLUSH_PASSWORD = "clush, by password"
 ANSIBLE, ANSIBLE_KEPT = "ansible", "ansible, kept connections"
 
 
@@ -34,11 +36,30 @@ class Servers:
     user: str
     password: str
     key: Path
+    pid: int
 
     def ssh_options(self, control: str) -> str:
-        """Return options of `ssh`; `control` says what becomes of its connections."""
+        """Return options of `ssh`; `control` says more, such as what becomes of its connections."""
         no_check = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
         return f"-F none -i {self.key} -p {self.port} {no_check} {control}"
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What one run took; `hosts_cpu_s`: sshd and all that it started."""
+
+    wall_s: float
+    own_cpu_s: float
+    hosts_cpu_s: float
+
+
+Figures = dict[str, list[Taken]]
+
+
+def _measured(servers: Servers, run: Callable[[], tuple[float, float]]) -> Taken:
+    before = family_cpu_s(servers.pid)
+    wall_s, cpu_s = run()
+    return Taken(wall_s, cpu_s, family_cpu_s(servers.pid) - before)
 
 
 def addresses(count: int) -> list[str]:
@@ -53,21 +74,22 @@ def table(hosts: int = HOSTS, at_once: int = AT_ONCE, rounds: int = 3, slow_roun
     if os.geteuid() != 0 or not Path(SSHD).exists():
         result.notes = ["left out: needs root and OpenSSH's server, for a user of its own to log in as"]
         return result
-    figures: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    figures: Figures = defaultdict(list)
     with scratch() as directory, _servers(directory) as servers:
         arguments = [str(servers.port), servers.user, str(hosts), str(at_once)]
         with _password(servers), _hardpoint(arguments, directory) as worker:
             for number in range(rounds):
                 for name, first in ((FIRST, True), (KEPT, False)):
-                    figures[name].append(_ask(worker, hosts, first=first))
+                    figures[name].append(_measured(servers, partial(_ask, worker, hosts, first=first)))
                 _clush(servers, hosts, at_once, figures)
                 if number < slow_rounds:
                     _ansible(servers, hosts, at_once, figures)
-    first, kept = (median(wall for wall, _ in figures[name]) for name in (FIRST, KEPT))
+    first, kept = (median(taken.wall_s for taken in figures[name]) for name in (FIRST, KEPT))
     for name, found in figures.items():
-        wall, cpu = median(w for w, _ in found), median(c for _, c in found)
+        wall = median(taken.wall_s for taken in found)
+        cpu = [median(taken.own_cpu_s for taken in found), median(taken.hosts_cpu_s for taken in found)]
         ratios = [f"{wall / first:.1f}", f"{wall / kept:.1f}"]
-        result.rows.append([name, f"{wall:.2f}", f"{cpu:.2f}", *ratios])
+        result.rows.append([name, f"{wall:.2f}", *(f"{seconds:.2f}" for seconds in cpu), *ratios])
     result.notes = _notes(at_once, rounds, slow_rounds, before)
     return result
 
@@ -76,8 +98,8 @@ def _notes(at_once: int, rounds: int, slow_rounds: int, before: float) -> list[s
     left_out = [name for name in ("clush", "ansible") if shutil.which(name, path=command_path()) is None]
     which = f"medians of {rounds} rounds (ansible: {slow_rounds}), in turn, {at_once} hosts at once each"
     notes = [
-        f"{which}; one sshd on all addresses of this machine: its CPU is in every wall, in no CPU column",
-        "hardpoint logs in by password, which sshd hashes each time; clush and ansible by key: cheaper",
+        f"{which}; one sshd on all addresses of this machine: its CPU, and its children's, is in every wall",
+        "hardpoint logs in by password, which sshd hashes each time; the others by key unless they say so",
         "hardpoint: a call in a process that runs already; clush and ansible: commands, with their start",
         "kept connections: a second run; of clush and ansible by ControlPersist of ssh",
         "ansible as it comes, but for the forks",
@@ -104,14 +126,14 @@ def _servers(directory: Path) -> Iterator[Servers]:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        with _sshd(directory, port, user):
-            yield Servers(directory, port, user, password, key)
+        with _sshd(directory, port, user) as pid:
+            yield Servers(directory, port, user, password, key, pid)
     finally:
         subprocess.run(["userdel", "--force", user], check=True)
 
 
 @contextlib.contextmanager
-def _sshd(directory: Path, port: int, user: str) -> Iterator[None]:
+def _sshd(directory: Path, port: int, user: str) -> Iterator[int]:
     Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     config = directory / "sshd_config"
     lines = [
@@ -129,7 +151,7 @@ def _sshd(directory: Path, port: int, user: str) -> Iterator[None]:
         )
     try:
         until(lambda: _answers(port), "sshd listens", process)
-        yield
+        yield process.pid
     finally:
         end(process)
 
@@ -168,24 +190,33 @@ def command_path() -> str:
     return os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 
 
-def _clush(servers: Servers, hosts: int, at_once: int, figures: dict[str, list[tuple[float, float]]]) -> None:
+def _clush(servers: Servers, hosts: int, at_once: int, figures: Figures) -> None:
     clush = shutil.which("clush", path=command_path())
     if clush is None:
         return
     # clush takes %% for %; %C is ssh's digest of user, host and port.
     control = f"-o ControlMaster=auto -o ControlPath={servers.directory}/c%%C -o ControlPersist=60"
-    for name, options in ((CLUSH, "-o ControlMaster=no -o ControlPath=none"), (CLUSH_KEPT, control)):
+    none = "-o ControlMaster=no -o ControlPath=none"
+    password = f"{none} -o BatchMode=no -o PubkeyAuthentication=no -o PreferredAuthentications=password"
+    environment = {"SSH_ASKPASS": str(_askpass(servers)), "SSH_ASKPASS_REQUIRE": "force"}
+    for name, options in ((CLUSH_PASSWORD, password), (CLUSH, none), (CLUSH_KEPT, control)):
         argv = [clush, "-q", "-f", str(at_once), "-l", servers.user, "-o", servers.ssh_options(options)]
         argv += ["-w", ",".join(addresses(hosts)), "-S", "true"]
         if name == CLUSH_KEPT:
             _timed(argv)
-        figures[name].append(_timed(argv))
+        figures[name].append(_measured(servers, partial(_timed, argv, environment)))
     _close_masters(servers, "c*")
 
 
-def _ansible(
-    servers: Servers, hosts: int, at_once: int, figures: dict[str, list[tuple[float, float]]]
-) -> None:
+def _askpass(servers: Servers) -> Path:
+    """Return a program that tells ssh the password."""
+    program = servers.directory / "askpass"
+    program.write_text('#!/bin/sh\nprintf "%s\\n" "$HARDPOINT_BENCH_PASSWORD"\n')
+    program.chmod(0o700)
+    return program
+
+
+def _ansible(servers: Servers, hosts: int, at_once: int, figures: Figures) -> None:
     ansible = shutil.which("ansible", path=command_path())
     if ansible is None:
         return
@@ -201,7 +232,7 @@ def _ansible(
     argv += ["-u", servers.user, "--private-key", str(servers.key), "-e", f"ansible_port={servers.port}"]
     argv += ["-m", "ansible.builtin.shell", "-a", "true"]
     for name in (ANSIBLE, ANSIBLE_KEPT):
-        figures[name].append(_timed(argv, environment))
+        figures[name].append(_measured(servers, partial(_timed, argv, environment)))
     _close_masters(servers, "a/*")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import sys
 from importlib import metadata
@@ -89,6 +90,7 @@ def build(settings: Settings) -> Daemon[Context]:
     return Daemon(config, identity, hub, context, HANDLERS, rerunnable=RERUNNABLE, background=[stock.run])
 
 
+@functools.cache
 def agent_version() -> str:
     """Return the version of what a management node deployed, else of the whole project."""
     for name in ("hardpoint-kvmagent", "hardpoint"):

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import re
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -33,14 +34,19 @@ HOST_WATCHDOG_MARGIN_S = 15
 WINDOW_BYTES = 1 << 19
 """Output that a host may send before it is taken: what a host that is held up costs in memory."""
 NO_RETURN_CODE = -1
+READ_MAX_BYTES = 4096
+"""A shell reads byte by byte: up to here that costs a host less than a process to read with."""
+_PLAIN = re.compile(rb"[\t\n -~]*")
 
 # One line without single quote, backslash or "!" before a word: any login shell hands it to sh unharmed.
-# Input: "token size limit\n", `size` bytes of script, then nothing until its end, which means kill.
-# The token as a line on both outputs divides what a login shell printed from the script's output.
+# Input: "token lines size limit\n", the script, then nothing until its end, which means kill. A script of
+# some `lines` is read by the shell itself, which starts no process; with 0 of them `size` bytes are taken.
+# The token as a line on both outputs divides what a login shell printed from the script's output; in the
+# file's name, which must be new (set -C), it takes the place of a random one.
 # Killing takes the script's process group, its descendants (one grep of /proc for each generation, before
 # any of them dies and leaves orphans) and what inherited its environment, in rounds: it may fork.
 _RUNNER_LINES = """
-umask 077; exec 3<&0; f=; p=; late=;
+umask 077; set -C; exec 3<&0; f=; p=; late=;
 clean() { [ -z "$f" ] || rm -f -- "$f"; };
 tree() { all="$1"; set -- "$1";
   while [ $# -gt 0 ]; do
@@ -55,13 +61,17 @@ stop() { late=1; [ -n "$p" ] || return; tree "$p"; kill -s KILL -- "-$p"; kill -
     done;
   done; } 2>/dev/null;
 trap clean EXIT; trap "stop; exit 143" HUP INT PIPE TERM; trap stop USR1;
-read -r token size limit <&3 || exit 1;
-for c in mktemp head wc grep setsid timeout; do
+take() { s=;
+  [ "$lines" -gt 0 ] || { head -c "$size" <&3 && [ "$(wc -c <"$f")" -eq "$size" ]; return; };
+  while [ "$lines" -gt 0 ]; do
+    IFS= read -r l <&3 && printf %s "$s$l" || return; s=${IFS#??}; lines=$((lines - 1));
+  done; };
+read -r token lines size limit <&3 || exit 1;
+for c in head wc grep setsid timeout; do
   command -v "$c" >/dev/null || { echo "the host has no command $c" >&2; exit 1; };
 done;
-f=$(mktemp "${TMPDIR:-/tmp}/hardpoint.XXXXXXXXXX") || exit 1;
-head -c "$size" <&3 >"$f" || exit 1;
-[ "$(wc -c <"$f")" -eq "$size" ] || { echo "the script arrived incomplete" >&2; exit 1; };
+f="${TMPDIR:-/tmp}/hardpoint.$token";
+{ take || { echo "the script arrived incomplete" >&2; exit 1; }; } >"$f" || exit 1;
 echo "$token"; echo "$token" >&2;
 HARDPOINT_RUN=$token setsid sh "$f" </dev/null 3<&- & p=$! ;
 { timeout "$limit" cat <&3; kill -s USR1 $$; } >/dev/null 2>&1 & w=$! ;
@@ -144,6 +154,13 @@ async def _follow(channel: asyncssh.SSHClientChannel[bytes], session: ScriptSess
     return False
 
 
+def _input(token: str, script: bytes, watchdog_s: int) -> bytes:
+    """Return what the runner is given: short plain text as lines, which any shell's `read` leaves alone."""
+    plain = len(script) <= READ_MAX_BYTES and _PLAIN.fullmatch(script)
+    lines = script.count(b"\n") + 1 if plain else 0
+    return f"{token} {lines} {len(script)} {watchdog_s}\n".encode() + script + (b"\n" if lines else b"")
+
+
 async def _run_on(link: SshLink, script: bytes, limits: ScriptLimits, keep: Keep | None) -> ShellResult:
     """Run a script on an open connection."""
     token = secrets.token_hex(16)
@@ -151,7 +168,7 @@ async def _run_on(link: SshLink, script: bytes, limits: ScriptLimits, keep: Keep
     watchdog_s = math.ceil(limits.time_s) + HOST_WATCHDOG_MARGIN_S
     try:
         async with _channel(link, session) as channel:
-            channel.write(f"{token} {len(script)} {watchdog_s}\n".encode() + script)
+            channel.write(_input(token, script, watchdog_s))
             killed = await _follow(channel, session, limits.time_s)
         if session.code is None:
             link.broken = True

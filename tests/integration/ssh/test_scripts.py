@@ -79,6 +79,17 @@ async def test_quotes_here_documents_and_expansions_reach_the_shell_untouched(ta
     assert (result.return_code, result.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("end", ["", "\n", "\n\n"])
+@pytest.mark.parametrize("letter", ["x", "ö"])
+@pytest.mark.parametrize("length", [4, shell.READ_MAX_BYTES * 2])
+async def test_the_script_is_the_file_it_runs_from(
+    target: SshTarget, end: str, letter: str, length: int
+) -> None:
+    script = f'sha256sum <"$0"; exit 0\n\n\t \\%s \\\\ $(x) `y` \' " {letter * length} \\\n\n  {end}'
+    result = await run_script(target, script, LIMITS)
+    assert (result.stdout.split()[0], result.stderr) == (hashlib.sha256(script.encode()).hexdigest(), "")
+
+
 async def test_every_byte_of_a_binary_script_arrives(target: SshTarget) -> None:
     payload = bytes(byte for byte in range(1, 256) if byte != 0x0A) * 3
     script = b'tail -n 1 "$0" | head -c 762 | sha256sum; exit\n' + payload
@@ -239,7 +250,8 @@ async def test_a_host_that_cannot_store_the_script_says_why(
     result = await run_script(target, "echo no", LIMITS)
     assert result.error is not None
     assert result.error.code == "SYS.1006"
-    assert "the script was not started (exit code 1): mktemp: failed to create file" in result.error.details
+    assert "the script was not started (exit code 1): " in result.error.details
+    assert "/nonexistent/hardpoint." in result.error.details
     assert result.return_code == NO_RETURN_CODE
 
 

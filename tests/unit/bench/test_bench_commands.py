@@ -1,8 +1,6 @@
-"""Every measurement runs, with counts so small that its figures mean nothing; timing decides no test."""
+"""What is asked of `python -m bench`, and what it reads; the measurements run in the integration tests."""
 
-import importlib.util
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +8,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[3]
+KNOWN = ["jobs", "reads", "query", "agent", "fleet", "inventory", "shell", "add_host", "hot_plug", "all"]
 
 
 @pytest.fixture(autouse=True)
@@ -17,86 +16,36 @@ def repository(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(REPOSITORY))
 
 
-def names(table) -> list[str]:
-    return [row[0] for row in table.rows]
-
-
-def forbid(monkeypatch: pytest.MonkeyPatch, commands: tuple[str, ...]) -> None:
-    which = shutil.which
-    monkeypatch.setattr(shutil, "which", lambda name: None if name in commands else which(name))
-
-
 def test_the_measurements_are_listed() -> None:
     argv = [sys.executable, "-m", "bench"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=REPOSITORY)
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [
-        "jobs",
-        "reads",
-        "query",
-        "agent",
-        "fleet",
-        "inventory",
-        "shell",
-        "all",
-    ]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == KNOWN
 
 
-def test_an_unknown_measurement_is_refused_with_a_choice() -> None:
-    argv = [sys.executable, "-m", "bench", "cakes"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=REPOSITORY)
-    assert (done.returncode, done.stdout) == (2, "")
-    known = "jobs, reads, query, agent, fleet, inventory, shell, all"
-    assert done.stderr == f"bench: there is no 'cakes'; choose from {known}\n"
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("cakes", f"there is no 'cakes'; choose from {', '.join(KNOWN)}"),
+        ("agent=3", "agent has no size; fleet, shell, query, reads, hot_plug have one"),
+        ("fleet=many", "'many' is no number of hosts, as in fleet=200"),
+        ("fleet=0", "'0' is no number of hosts, as in fleet=200"),
+    ],
+)
+def test_what_is_not_there_is_refused_with_a_choice(
+    word: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bench.__main__ import main
+
+    assert main(["jobs", word]) == 2
+    assert capsys.readouterr() == ("", f"bench: {said}\n")
 
 
-@pytest.mark.parametrize("forbidden", [(), ("dbos",)])
-def test_jobs(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
-    from bench import jobs
+def test_all_are_those_that_need_no_guests_and_sizes_are_told_by_name() -> None:
+    from bench.__main__ import parse
 
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name in forbidden else find_spec(name, *rest)
-    )
-    has_dbos = importlib.util.find_spec("dbos") is not None
-    table = jobs.table(rounds=1, seconds=0.05, at_once=(2,))
-    expected = [jobs.HARDPOINT, jobs.EACH, jobs.GROUP, jobs.DBOS, jobs.DBOS_WAL, jobs.HTTP]
-    assert names(table) == [name for name in expected if has_dbos or "DBOS" not in name]
-    assert any("not installed" in note for note in table.notes) is not has_dbos
-    assert table.text().startswith("## jobs of three empty steps")
-
-
-@pytest.mark.parametrize("forbidden", [(), ("wrk",)])
-def test_reads(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
-    from bench import reads
-
-    forbid(monkeypatch, forbidden)
-    has_wrk = shutil.which("wrk") is not None
-    table = reads.table(rounds=1, seconds=1 if has_wrk else 0.1, rows=60, per_host=20)
-    assert [row[:2] for row in table.rows] == [
-        ["one inventory", "mn"],
-        ["one inventory", "aiohttp"],
-        ["20 of 60", "mn"],
-        ["20 of 60", "aiohttp"],
-    ]
-    assert any(("wrk -t1" if has_wrk else "asyncio client") in note for note in table.notes)
-
-
-def test_agent() -> None:
-    from bench import agent
-
-    assert names(agent.table(rounds=1, readings=1)) == ["kvmagent", "empty aiohttp"]
-
-
-@pytest.mark.parametrize("forbidden", [(), ("lspci",)])
-def test_inventory(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
-    from bench import inventory
-
-    forbid(monkeypatch, forbidden)
-    has_tools = all(shutil.which(tool) for tool in inventory.TOOLS)
-    table = inventory.table(rounds=1, readings=1)
-    assert (inventory.PEER in names(table)) is has_tools
-    assert any("left out" in note for note in table.notes) is not has_tools
-    assert "in process: virtio-guest" in names(table)
+    everything = ["jobs", "reads", "query", "agent", "fleet", "inventory", "shell"]
+    assert parse(["all"]) == [(name, None) for name in everything]
+    assert parse(["hot_plug=5", "add_host"]) == [("hot_plug", 5), ("add_host", None)]
 
 
 def test_the_report_of_wrk_is_understood() -> None:
@@ -114,43 +63,9 @@ Requests/sec:    616.91
         parse_wrk(text + "  Non-2xx or 3xx responses: 3\n")
 
 
-def test_query() -> None:
-    from bench import query
-
-    table = query.table(rows=2000, rounds=2)
-    assert names(table) == [case.name for case in query.CASES] * 2
-    assert {row[1] for row in table.rows} == {"SQLite", "PostgreSQL"}
-
-
-@pytest.mark.parametrize("forbidden", [(), ("clush", "ansible")])
-def test_shell(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
-    from bench import shell
-
-    if os.geteuid() != 0 or not Path(shell.SSHD).exists():
-        pytest.skip("needs root and sshd")
-    which = shutil.which
-    monkeypatch.setattr(
-        shutil, "which", lambda name, **rest: None if name in forbidden else which(name, **rest)
-    )
-    installed = [name for name in ("clush", "ansible") if shutil.which(name, path=shell.command_path())]
-    table = shell.table(hosts=3, at_once=2, rounds=1)
-    peers = [f"{name}{kept}" for name in installed for kept in ("", ", kept connections")]
-    assert names(table) == [shell.FIRST, shell.KEPT, *peers]
-    left_out = [name for name in ("clush", "ansible") if name not in installed]
-    assert [n.split()[0] for n in table.notes if n.endswith("left out")] == left_out
-
-
 def test_shell_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
     from bench import shell
 
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     table = shell.table()
     assert (table.rows, table.notes[0][:9]) == ([], "left out:")
-
-
-def test_fleet() -> None:
-    from bench import fleet
-
-    table = fleet.table(hosts=3, idle_s=0.1)
-    assert names(table) == ["Hardpoint", "Hardpoint", "bare asyncio", "bare asyncio"]
-    assert {row[1] for row in table.rows} == {"10", "2"}
