@@ -19,23 +19,24 @@ def names(table) -> list[str]:
     return [row[0] for row in table.rows]
 
 
-def forbid(monkeypatch: pytest.MonkeyPatch, commands: tuple[str, ...], path: str | None = None) -> None:
-    """Have commands not found; skips where they are not there anyway: that is the other run."""
+def without(*peers: str, found: bool) -> pytest.MarkDecorator:
+    """Run a test as this machine is, and without peers when it has one of them."""
+    return pytest.mark.parametrize("forbidden", [(), peers] if found else [()])
+
+
+def forbid(monkeypatch: pytest.MonkeyPatch, commands: tuple[str, ...]) -> None:
+    """Have commands not found."""
     which = shutil.which
-    if commands and not any(which(name, path=path) for name in commands):
-        pytest.skip(f"{', '.join(commands)}: not installed, the other run shows it left out")
     monkeypatch.setattr(
         shutil, "which", lambda name, **rest: None if name in commands else which(name, **rest)
     )
 
 
-@pytest.mark.parametrize("forbidden", [(), ("dbos",)])
+@without("dbos", found=importlib.util.find_spec("dbos") is not None)
 def test_jobs(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
     from bench import jobs
 
     find_spec = importlib.util.find_spec
-    if forbidden and find_spec("dbos") is None:
-        pytest.skip("DBOS is not installed, the other run shows it left out")
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name in forbidden else find_spec(name, *rest)
     )
@@ -47,7 +48,7 @@ def test_jobs(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> No
     assert table.text().startswith("## jobs of three empty steps")
 
 
-@pytest.mark.parametrize("forbidden", [(), ("wrk",)])
+@without("wrk", found=shutil.which("wrk") is not None)
 def test_reads(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
     from bench import reads
 
@@ -69,7 +70,7 @@ def test_agent() -> None:
     assert names(agent.table(rounds=1, readings=1)) == ["kvmagent", "empty aiohttp"]
 
 
-@pytest.mark.parametrize("forbidden", [(), ("lspci",)])
+@without("lspci", found=shutil.which("lspci") is not None)
 def test_inventory(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
     from bench import inventory
 
@@ -89,13 +90,13 @@ def test_query() -> None:
     assert {row[1] for row in table.rows} == {"SQLite", "PostgreSQL"}
 
 
-@pytest.mark.parametrize("forbidden", [(), ("clush", "ansible")])
+@without("clush", "ansible", found=True)  # ansible is always there
 def test_shell(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
     from bench import shell
 
     if os.geteuid() != 0 or not Path(shell.SSHD).exists():
         pytest.skip("needs root and sshd")
-    forbid(monkeypatch, forbidden, shell.command_path())
+    forbid(monkeypatch, forbidden)
     installed = [name for name in ("clush", "ansible") if shutil.which(name, path=shell.command_path())]
     table = shell.table(hosts=3, at_once=2, rounds=1)
     peers = {
