@@ -94,13 +94,16 @@ class Connection:
         return self._description
 
     def learn(self) -> api.Description:
-        """Fetch the node's description and merge it. A node that has none leaves the shipped one."""
+        """Fetch the node's description and merge it. A node that has none, or no whole one, leaves what is
+        known.
+        """
         asked = self._description.operations["GetApiDescription"]
         try:
             raw = self.transport.drive(converse(asked, {}, self.options))
-        except OperationError:
+            nodes = api.parse(raw)
+        except (OperationError, LookupError, TypeError, AttributeError):
             return self._description
-        self._description = api.merge(api.shipped(), api.parse(raw))
+        self._description = api.merge(api.shipped(), nodes)
         return self._description
 
     async def learn_async(self) -> api.Description:

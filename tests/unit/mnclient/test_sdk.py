@@ -26,6 +26,7 @@ from mnclient.description import SHIPPED
 from mnclient.hooks import HookReceiver
 from mnclient.inventories import ZoneInventory
 from mnclient.protocol import Progress
+from mnclient.transport import Node
 from tests.unit.mnclient.fake_node import FakeNode, Received, Reply, deliver, fake_node
 
 ZONE = {"inventory": {"uuid": "a" * 32, "name": "zone1"}}
@@ -312,3 +313,11 @@ def test_a_call_after_one_that_was_interrupted_is_a_call_of_its_own() -> None:
             QueryZoneAction(conditions=["name=slow"]).call()
         found = QueryZoneAction(conditions=["name=after"]).call().value.inventories[0].name
     assert "after" in found
+
+
+@pytest.mark.parametrize("told", [{}, [], "not JSON", {"operations": {"QueryZone": 1}, "resources": {}}])
+def test_a_description_that_is_none_leaves_what_is_known(told: Any) -> None:
+    with fake_node(lambda _: (200, told, {})) as node:
+        connection = sdk.Connection(Node(node.url))
+        known = connection.description
+        assert connection.learn() is known
