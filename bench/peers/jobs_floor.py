@@ -20,7 +20,8 @@ from mn.jobs import tables  # noqa: F401 - puts the journal's tables into the me
 
 STEPS = 3
 _JOB = (
-    "INSERT INTO job (uuid, operation, request, digest, locks, state, is_long, cancelled, deadline, create_date)"
+    "INSERT INTO job"
+    " (uuid, operation, request, digest, locks, state, is_long, cancelled, deadline, create_date)"
     " VALUES (?, 'ThreeSteps', '{}', 'digest', '[]', 'Running', 0, 0, ?, ?)"
 )
 _STEP = "INSERT INTO job_step (job_uuid, position, name, result, undone) VALUES (?, ?, 'nothing', 'null', 0)"
