@@ -11,6 +11,8 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-re
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -qq -c constraints.txt
+# Of the contract, what the database has a part in: paths and parameters are looked at before it is asked
+STORED := iommu.py jobs.py manual_chapter3.py manual_chapter4.py queries.py refusals.py replies.py sessions.py
 # pip compiles one file after the other; processes start in half the time for it, and tests start hundreds
 COMPILE := $(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true
 VENV := .venv/installed
@@ -19,7 +21,7 @@ BENCH := .venv/installed-bench
 export PYTHON
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-postgres lab lint check openapi describe bench bare clean
+.PHONY: help venv run test test-postgres lab lab-images lint check openapi describe bench bare clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -36,7 +38,11 @@ test: $(VENV) ## run the unit, contract and integration tests
 test-postgres: $(VENV) ## run the contract and integration tests on a PostgreSQL of their own
 	@scripts/bootstrap test
 	HARDPOINT_TEST_DATABASE=postgresql $(PYTEST) tests/integration/crash/test_crash.py tests/integration/facilities \
-		tests/integration/hosts tests/integration/rest tests/contract
+		tests/integration/hosts tests/integration/rest $(addprefix tests/contract/test_,$(STORED))
+
+lab-images: $(VENV) ## build the images of the lab's guests unless they are there (root)
+	@scripts/bootstrap lab
+	$(BIN)/python -m tests.lab build
 
 lab: $(VENV) ## run the tests on QEMU guests as hosts (root; docs/lab.md)
 	@scripts/bootstrap lab
