@@ -157,10 +157,10 @@ def test_a_user_who_may_become_root_adds_a_host_behind_a_firewall(
     lab.repository  # noqa: B018 - it serves from here on
     guest.run("apt-get update -qq && apt-get install -y -qq firewalld", INSTALL_TIMEOUT_S)
     guest.run("systemctl start firewalld && firewall-cmd --quiet --query-service=ssh")
-    guest.run(f"useradd --create-home --groups sudo operator && echo 'operator:{guest.password}' | chpasswd")
+    guest.run(f"useradd --create-home --groups sudo deployer && echo 'deployer:{guest.password}' | chpasswd")
     opened = "firewall-cmd --query-port=7070/tcp; firewall-cmd --permanent --query-port=7070/tcp"
 
-    host = add_host(admin, cluster, guest, "operator")
+    host = add_host(admin, cluster, guest, "deployer")
     assert host["status"] == "Connected"
     assert guest.run(opened).split() == ["yes", "yes"]
 
