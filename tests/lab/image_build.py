@@ -90,6 +90,8 @@ def bootstrap(tree: Tree, debs: Path) -> list[Path]:
     (debs / "partial").mkdir(exist_ok=True)
     mounts = mount_into(tree, debs)
     tree.chroot("apt-get", "update", "-qq", timeout_s=APT_TIMEOUT_S)
+    # What comes from elsewhere may be newer: guests find nothing to update but what a test offers
+    tree.chroot("apt-get", "upgrade", "-y", "-qq", timeout_s=APT_TIMEOUT_S)
     return mounts
 
 
