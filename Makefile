@@ -9,6 +9,9 @@ TESTS ?= tests/integration tests/contract tests/unit
 WORKERS ?= $(shell expr $$(nproc) + 1)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
+# An emulated guest keeps one core busy, so two labs are tested in side by side; each needs up to 6.5 GB of memory
+LABS ?= 2
+
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -qq -c constraints.txt
 # Of the contract, what the database has a part in: paths and parameters are looked at before it is asked
@@ -46,7 +49,7 @@ lab-images: $(VENV) ## build the images of the lab's guests unless they are ther
 
 lab: $(VENV) ## run the tests on QEMU guests as hosts (root; docs/lab.md)
 	@scripts/bootstrap lab
-	$(BIN)/python -m pytest tests/lab
+	$(BIN)/python -m pytest -n $(LABS) --dist loadfile --no-loadscope-reorder tests/lab
 
 lint: $(VENV) ## lint, formatting, types, who may import whom
 	$(BIN)/ruff check
