@@ -8,9 +8,13 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 REQUIRE_ALL = "HARDPOINT_REQUIRE_ALL"
 REQUIRED_TIERS = tuple(Path(__file__).parent / tier for tier in ("unit", "contract", "integration", "lab"))
+
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")  # how quick a machine is decides no test
 
 _refused = pytest.StashKey[list[str]]()
 
