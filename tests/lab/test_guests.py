@@ -132,7 +132,7 @@ def test_a_virtual_machine_runs_in_a_guest_under_kvm(lab: Lab) -> None:
     kvm1 = lab.guest("kvm1")
     kvm1.write("/root/tiny.xml", DOMAIN)
     kvm1.run("virsh create /root/tiny.xml", 180)
-    kvm1.wait_for("grep -q 'NESTED UP' /var/log/libvirt/tiny.log", 300)
+    kvm1.wait_for("grep -q 'NESTED UP' /var/log/libvirt/tiny.log", 900)
     kvm1.run("virsh destroy tiny")
 
 
