@@ -15,12 +15,14 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from tests.lab import kept
 from tests.lab.network import Network
 from tests.lab.places import LabError, cache, say
 
 RECORD = "lab.json"
 SOCKET_PATH_LIMIT = 90  # bytes; the kernel takes 107, ssh adds 17 while it makes one
 END_TIMEOUT_S = 10.0
+CLEAN_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,18 @@ def recorded() -> Iterator[Run]:
 
 
 def clean() -> list[str]:
-    """Remove what runs have left whose owner is dead; returns their names."""
+    """Remove what runs have left whose owner is dead; returns their names.
+
+    Labs that begin at the same time do it one after the other: two cannot remove the same things.
+    """
     removed = []
-    for run in recorded():
-        if not run.owner.alive and not run.folder.name.startswith("."):
-            say(f"removing what the killed run {run.folder.name} has left")
-            run.remove()
-            removed.append(run.folder.name)
-    for partial in folder().glob(".partial-*"):
-        if time.time() - partial.stat().st_mtime > END_TIMEOUT_S:
-            shutil.rmtree(partial, ignore_errors=True)
+    with kept.only_one(folder(), CLEAN_TIMEOUT_S):
+        for run in recorded():
+            if not run.owner.alive and not run.folder.name.startswith("."):
+                say(f"removing what the killed run {run.folder.name} has left")
+                run.remove()
+                removed.append(run.folder.name)
+        for partial in folder().glob(".partial-*"):
+            if time.time() - partial.stat().st_mtime > END_TIMEOUT_S:
+                shutil.rmtree(partial, ignore_errors=True)
     return removed
