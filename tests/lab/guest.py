@@ -24,6 +24,7 @@ COMMAND_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 30.0
 MIGRATION_TIMEOUT_S = 120.0
 UNPLUG_TIMEOUT_S = 30.0
+SETTLE_TIMEOUT_S = 180.0
 CONSOLE_TAIL = 40  # lines
 
 
@@ -86,17 +87,18 @@ class Guest:
         self._qmp = self._connect()
 
     def wait(self, timeout_s: float = BOOT_TIMEOUT_S) -> None:
-        """Wait until one can log in."""
+        """Wait until one can log in and the drivers of its devices are loaded."""
         deadline = time.monotonic() + timeout_s
         while True:
             done = self._ssh("true", 15, "-oConnectTimeout=2")
             if done is not None and done.returncode == 0:
-                return
+                break
             if not self.running:
                 raise LabError(f"{self.name} has ended while it was waited for\n{self.last_words()}")
             if time.monotonic() > deadline:
                 raise LabError(f"{self.name}: no SSH after {timeout_s:g} s\n{self.last_words()}")
             time.sleep(0.3)
+        self.run("udevadm settle", SETTLE_TIMEOUT_S)
 
     def power_off(self) -> None:
         """Cut the power."""

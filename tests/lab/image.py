@@ -20,7 +20,7 @@ LOCK_TIMEOUT_S = BUILD_TIMEOUT_S + 60
 KEPT = 3  # image sets in the cache, the last used: branches of a repository differ in theirs
 HERE = Path(__file__).parent
 # What these files say is the key; how it is laid out and commented is not
-MADE_BY = ("fresh.packages", "full.packages", "served.packages", "image_files.py", "image_build.py")
+MADE_BY = ("fresh.packages", "full.packages", "image_files.py", "image_build.py")
 
 
 @dataclass(frozen=True)

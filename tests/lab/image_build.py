@@ -10,7 +10,6 @@ from __future__ import annotations
 import concurrent.futures
 import lzma
 import os
-import re
 import shutil
 import struct
 import sys
@@ -99,19 +98,6 @@ def install(tree: Tree, packages: list[str]) -> None:
     """Install packages; nothing that they bring is started."""
     keep = ("-o", "Dpkg::Options::=--force-confold")  # the configuration that is there before the package
     tree.chroot("apt-get", "install", "-y", "-qq", *keep, *packages, timeout_s=APT_TIMEOUT_S)
-
-
-def download(tree: Tree, packages: list[str]) -> list[str]:
-    """Download packages with what they need beyond what is installed; returns the names of their files."""
-    argv = ("apt-get", "install", "-y", "-qq")
-    tree.chroot(*argv, "--download-only", *packages, timeout_s=APT_TIMEOUT_S)
-    return planned(tree.chroot(*argv, "--simulate", *packages, timeout_s=APT_TIMEOUT_S))
-
-
-def planned(simulation: str) -> list[str]:
-    """Return the file names of the packages that `apt-get --simulate install` says it would install."""
-    found = re.finditer(r"^Inst (\S+) (?:\[\S+\] )?\((\S+) .*\[(\w+)\]\)", simulation, re.MULTILINE)
-    return [file_name(*match.groups()) for match in found]
 
 
 def file_name(package: str, version: str, architecture: str) -> str:
@@ -277,8 +263,7 @@ def build(target: Path, debs: Path) -> None:
         install(tree, files.packages("full"))
         stages.done("packages of a KVM host and a storage server")
         first.result()
-    names = [*installed(tree), *download(tree, files.packages("served"))]
-    stages.done("packages that the repository offers beside these")
+    names = installed(tree)
     for mount in mounts:
         run(["umount", mount], SHORT_TIMEOUT_S)
     tree.write({"etc/multipath.conf": files.MULTIPATH})

@@ -29,6 +29,8 @@ def packages(name: str) -> list[str]:
 DISABLED = (
     "libvirtd.service",
     "libvirt-guests.service",
+    "firewalld.service",
+    "postgresql.service",
     "nfs-server.service",
     "rpcbind.service",
     "rpcbind.socket",

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,14 +53,12 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Site:
     bundle = tmp_path_factory.mktemp("bundle")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
     argv = [sys.executable, "-m", "mn", "bundle", "--to", str(bundle)]
     subprocess.run(argv, env=environment, cwd="/", check=True, capture_output=True)
-    with Lab() as own, own.network.entered():
-        own.repository  # noqa: B018  it serves from here on
-        yield Site(own.guest("fresh"), own.images.ssh_key, bundle)
+    return Site(lab.guest("kvm2"), lab.images.ssh_key, bundle)
 
 
 def test_the_node_is_installed_once_and_serves(site: Site, capsys: pytest.CaptureFixture[str]) -> None:

@@ -87,15 +87,3 @@ def test_a_process_is_not_mistaken_for_one_with_its_id() -> None:
     assert here.alive
     assert not runs.Process(here.pid, here.started + 1, here.boot).alive
     assert not runs.Process(here.pid, here.started, "another boot").alive
-
-
-def test_what_apt_would_install_is_known_by_its_files() -> None:
-    simulation = """NOTE: This is only a simulation!
-Inst nftables (1.0.6-2+deb12u2 Debian:12.11/stable [amd64])
-Inst firewalld [1.3.0-1] (2:1.3.3-1~deb12u1 Debian:12.11/stable, Other:1/stable [all]) []
-Conf nftables (1.0.6-2+deb12u2 Debian:12.11/stable [amd64])
-"""
-    assert image_build.planned(simulation) == [
-        "nftables_1.0.6-2+deb12u2_amd64.deb",
-        "firewalld_2%3a1.3.3-1~deb12u1_all.deb",
-    ]
