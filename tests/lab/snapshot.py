@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import time
@@ -14,7 +15,7 @@ from tests.lab.image import ImageSet, key_of, meaning
 from tests.lab.machine import Start
 from tests.lab.places import LabError, cache, run, say
 
-LOCK_TIMEOUT_S = 600.0
+LOCK_TIMEOUT_S = 900.0  # another lab may be booting its guests
 MIGRATION_TIMEOUT_S = 120.0
 RESTORED_TIMEOUT_S = 60.0
 KEPT = 8
@@ -48,9 +49,13 @@ class Snapshot:
         """Remove it."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def turn(self) -> contextlib.AbstractContextManager[None]:
+        """Be the only one, of all processes, that takes a snapshot."""
+        return kept.only_one(self._parent, LOCK_TIMEOUT_S)
+
     def save(self) -> None:
-        """Take the snapshot of guests that run, and let them go on."""
-        with kept.only_one(self._parent, LOCK_TIMEOUT_S), kept.made(self._folder) as partial:
+        """Take the snapshot of guests that run, and let them go on; for who has the `turn`."""
+        with kept.made(self._folder) as partial:
             for guest in self._guests:
                 guest.run("sync")
                 guest.close_ssh()  # connections of which the other end goes on do not survive
@@ -60,7 +65,6 @@ class Snapshot:
                 self._save_one(guest, partial)
             for guest in self._guests:
                 guest.resume()
-            self.drop()  # one that another process may have taken meanwhile
         kept.remove_old(self._parent, KEPT)
 
     def _save_one(self, guest: Guest, partial: Path) -> None:
@@ -104,12 +108,25 @@ def _poll(guest: Guest, ask: Callable[[], dict[str, str]], wanted: str) -> None:
 
 
 def restore_or_boot(snapshot: Snapshot, boot: Callable[[], None]) -> None:
-    """Bring guests up the quick way; a snapshot that does not work is dropped and taken anew."""
-    if snapshot.exists:
-        try:
-            return snapshot.restore()
-        except (LabError, OSError) as error:
-            say(f"a snapshot cannot be restored and is taken anew: {error}")
-            snapshot.drop()
-    boot()
-    return snapshot.save()
+    """Bring guests up the quick way; a snapshot that does not work is dropped and taken anew.
+
+    Of labs that begin together one boots, the others restore what it has saved.
+    """
+    if _restored(snapshot):
+        return
+    with snapshot.turn():
+        if not _restored(snapshot):
+            boot()
+            snapshot.save()
+
+
+def _restored(snapshot: Snapshot) -> bool:
+    if not snapshot.exists:
+        return False
+    try:
+        snapshot.restore()
+    except (LabError, OSError) as error:
+        say(f"a snapshot cannot be restored and is taken anew: {error}")
+        snapshot.drop()
+        return False
+    return True
