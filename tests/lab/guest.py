@@ -90,15 +90,14 @@ class Guest:
         """Wait until one can log in and the drivers of its devices are loaded."""
         deadline = time.monotonic() + timeout_s
         while True:
-            done = self._ssh("true", 15, "-oConnectTimeout=2")
+            done = self._ssh("udevadm settle", SETTLE_TIMEOUT_S, "-oConnectTimeout=2")
             if done is not None and done.returncode == 0:
-                break
+                return
             if not self.running:
                 raise LabError(f"{self.name} has ended while it was waited for\n{self.last_words()}")
             if time.monotonic() > deadline:
                 raise LabError(f"{self.name}: no SSH after {timeout_s:g} s\n{self.last_words()}")
             time.sleep(0.3)
-        self.run("udevadm settle", SETTLE_TIMEOUT_S)
 
     def power_off(self) -> None:
         """Cut the power."""
