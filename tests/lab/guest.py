@@ -24,7 +24,7 @@ COMMAND_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 30.0
 MIGRATION_TIMEOUT_S = 120.0
 UNPLUG_TIMEOUT_S = 30.0
-SETTLE_TIMEOUT_S = 180.0
+SETTLE_TIMEOUT_S = 30.0
 CONSOLE_TAIL = 40  # lines
 
 
@@ -90,7 +90,7 @@ class Guest:
         """Wait until one can log in and the drivers of its devices are loaded."""
         deadline = time.monotonic() + timeout_s
         while True:
-            done = self._ssh("udevadm settle", SETTLE_TIMEOUT_S, "-oConnectTimeout=2")
+            done = self._ssh("udevadm settle --timeout=20", SETTLE_TIMEOUT_S, "-oConnectTimeout=2")
             if done is not None and done.returncode == 0:
                 return
             if not self.running:
