@@ -78,9 +78,10 @@ class Stocktaker(Generic[N]):
         if self._watch is not None:
             loop.add_reader(self._watch.fileno(), self._stir)
         try:
+            stirred = False
             while True:
-                await self._try_to_take()
-                await self._wait()
+                await self._try_to_take(at_once=stirred)
+                stirred = await self._wait()
         finally:
             if self._watch is not None:
                 loop.remove_reader(self._watch.fileno())
@@ -93,11 +94,11 @@ class Stocktaker(Generic[N]):
         self._ask_again = True
         return await self._take()
 
-    async def _take(self) -> Inventory:
+    async def _take(self, *, ask: bool = True) -> Inventory:
         async with self._reading:
             try:
                 async with asyncio.timeout(READ_TIMEOUT_S):
-                    if self._ask_again:
+                    if ask and self._ask_again:
                         await self._refresh()
                     asked = self._asked
                     inventory = await in_thread(lambda: self._read(asked), "stocktaker")
@@ -141,19 +142,24 @@ class Stocktaker(Generic[N]):
         if subsystems:
             self._stirred.set()
 
-    async def _wait(self) -> None:
+    async def _wait(self) -> bool:
+        """Wait for device events or for the time to look anyway; say whether it were events."""
         try:
             async with asyncio.timeout(self._rescan_s):
                 await self._stirred.wait()
         except TimeoutError:
             self._ask_again = True
-            return
+            return False
         # One plug makes a burst of events, and the device is complete only at the end of it.
         await asyncio.sleep(self._debounce_s)
         self._stirred.clear()
+        return True
 
-    async def _try_to_take(self) -> None:
+    async def _try_to_take(self, *, at_once: bool) -> None:
+        """Take stock; `at_once`: the devices first, then the network's state, which takes longer."""
         try:
+            if at_once and self._ask_again:
+                await self._take(ask=False)
             await self._take()
         except Exception:
             log.exception("the machine cannot be read, trying again", extra={"in_s": self._rescan_s})

@@ -146,13 +146,35 @@ async def test_network_state_is_asked_for_again_only_when_it_may_have_changed(ma
     stock = machine.stocktaker(rescan_s=60)
     running = asyncio.create_task(stock.run())
     await stock.hash()
-    for number, (subsystem, asked) in enumerate((("usb", 1), ("net", 2), ("block", 2), ("net", 3))):
+    steps = (("usb", 1, 2), ("net", 2, 4), ("block", 2, 5), ("net", 3, 7))
+    for number, (subsystem, asked, reads) in enumerate(steps):
         machine.subsystem = subsystem
         machine.plug(f"device{number}")
+        await until(lambda reads=reads: machine.reads == reads)
         await until(lambda number=number: len(machine.events) == number + 1)
         assert machine.asked == asked
     assert machine.netlink == 2
     assert "network state is not up to date" in caplog.text
+    running.cancel()
+
+
+async def test_a_device_is_shown_before_the_network_state_is_asked_for(machine):
+    stock = machine.stocktaker(rescan_s=60)
+    running = asyncio.create_task(stock.run())
+    await stock.hash()
+    answered, ask = asyncio.Event(), stock._ask
+
+    async def slow_ask():
+        await answered.wait()
+        return await ask()
+
+    stock._ask = slow_ask
+    machine.subsystem = "net"
+    machine.plug("card")
+    await until(lambda: machine.events)
+    assert (machine.asked, machine.netlink) == (1, 1)
+    answered.set()
+    await until(lambda: machine.netlink == 2)
     running.cancel()
 
 
@@ -261,7 +283,7 @@ async def test_a_watch_that_breaks_does_not_turn_the_loop_for_ever(machine, capl
     running = asyncio.create_task(machine.stocktaker(rescan_s=60).run())
     await until(lambda: machine.reads == 1)
     machine.plug("a")
-    await until(lambda: machine.reads == 2)
+    await until(lambda: machine.reads == 3)  # the devices, then all
     assert len(drains) == 1
     assert "device events are lost" in caplog.text
     running.cancel()
