@@ -17,6 +17,7 @@ DEBOUNCE_S = 0.05
 READ_TIMEOUT_S = 60.0
 _ASKED_FOR = "net"
 N = TypeVar("N")
+R = TypeVar("R")
 
 
 class Watch(Protocol):
@@ -66,6 +67,7 @@ class Stocktaker(Generic[N]):
         self._rescan_s = rescan_s
         self._debounce_s = debounce_s
         self._reading = asyncio.Lock()
+        self._asking = asyncio.Lock()
         self._stirred = asyncio.Event()
         self._known = asyncio.Event()
         self._inventory: Inventory | None = None
@@ -73,16 +75,23 @@ class Stocktaker(Generic[N]):
         self._ask_again = True
 
     async def run(self) -> None:
-        """Watch and rescan until cancelled; a reading that fails is logged and tried again next turn."""
+        """Watch and rescan until cancelled; a reading that fails is logged and tried again next turn.
+
+        Devices are shown at once, while the network's state, which takes longer, is asked for.
+        """
         loop = asyncio.get_running_loop()
         if self._watch is not None:
             loop.add_reader(self._watch.fileno(), self._stir)
+        asking = asyncio.create_task(self._try_to_take())
         try:
-            stirred = False
+            await asking
             while True:
-                await self._try_to_take(at_once=stirred)
-                stirred = await self._wait()
+                if await self._wait():
+                    await self._try_to_take(ask=False)
+                if self._ask_again and asking.done():
+                    asking = asyncio.create_task(self._ask_and_take())
         finally:
+            asking.cancel()
             if self._watch is not None:
                 loop.remove_reader(self._watch.fileno())
 
@@ -95,19 +104,13 @@ class Stocktaker(Generic[N]):
         return await self._take()
 
     async def _take(self, *, ask: bool = True) -> Inventory:
+        if ask:
+            async with self._asking:
+                if self._ask_again:
+                    await _in_time(self._refresh())
         async with self._reading:
-            try:
-                async with asyncio.timeout(READ_TIMEOUT_S):
-                    if ask and self._ask_again:
-                        await self._refresh()
-                    asked = self._asked
-                    inventory = await in_thread(lambda: self._read(asked), "stocktaker")
-            except TimeoutError as error:
-                details = f"the machine's devices could not be read within {READ_TIMEOUT_S:g} s"
-                remedy = "look for hung devices in the kernel's log on the host"
-                raise HardpointError(
-                    "SYS.1001", "A message or a operation timeout", details, remedy=remedy
-                ) from error
+            asked = self._asked
+            inventory = await _in_time(in_thread(lambda: self._read(asked), "stocktaker"))
             old, self._inventory = self._inventory, inventory
             if old is not None and old != inventory:
                 for event in self._diff(old, inventory):
@@ -155,12 +158,26 @@ class Stocktaker(Generic[N]):
         self._stirred.clear()
         return True
 
-    async def _try_to_take(self, *, at_once: bool) -> None:
-        """Take stock; `at_once`: the devices first, then the network's state, which takes longer."""
+    async def _ask_and_take(self) -> None:
+        while self._ask_again:
+            await self._try_to_take()
+
+    async def _try_to_take(self, *, ask: bool = True) -> None:
         try:
-            if at_once and self._ask_again:
-                await self._take(ask=False)
-            await self._take()
+            await self._take(ask=ask)
         except Exception:
             log.exception("the machine cannot be read, trying again", extra={"in_s": self._rescan_s})
             self._known.set()
+
+
+async def _in_time(work: Awaitable[R]) -> R:
+    """Return what a look at the machine says. Raises HardpointError (SYS.1001) when it hangs."""
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            return await work
+    except TimeoutError as error:
+        details = f"the machine's devices could not be read within {READ_TIMEOUT_S:g} s"
+        remedy = "look for hung devices in the kernel's log on the host"
+        raise HardpointError(
+            "SYS.1001", "A message or a operation timeout", details, remedy=remedy
+        ) from error

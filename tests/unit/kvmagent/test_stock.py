@@ -172,6 +172,8 @@ async def test_a_device_is_shown_before_the_network_state_is_asked_for(machine):
     machine.subsystem = "net"
     machine.plug("card")
     await until(lambda: machine.events)
+    machine.plug("card of the next second")
+    await until(lambda: len(machine.events) == 2)
     assert (machine.asked, machine.netlink) == (1, 1)
     answered.set()
     await until(lambda: machine.netlink == 2)
