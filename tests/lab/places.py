@@ -16,10 +16,17 @@ class LabError(Exception):
 
 
 def cache() -> Path:
-    """Return the folder of images, snapshots and runs; made if it is not there, for its owner only."""
+    """Return the folder of images, snapshots and runs; made if it is not there, for its owner only.
+
+    Raises LabError when it cannot be made.
+    """
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hardpoint-lab"
     folder = Path(os.environ.get(CACHE_VARIABLE) or default).absolute()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        reason = f"the cache {folder} cannot be made: {error}"
+        raise LabError(f"{reason}; set {CACHE_VARIABLE} to a folder") from error
     return folder
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import image_build, image_files, kept, runs
+from tests.lab import image_build, image_files, kept, places, runs
 from tests.lab.image import current_key, key_of, meaning
 from tests.lab.storage import wwid
 
@@ -87,3 +87,9 @@ def test_a_process_is_not_mistaken_for_one_with_its_id() -> None:
     assert here.alive
     assert not runs.Process(here.pid, here.started + 1, here.boot).alive
     assert not runs.Process(here.pid, here.started, "another boot").alive
+
+
+def test_a_cache_that_cannot_be_made_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(places.CACHE_VARIABLE, "/proc/nothing")
+    with pytest.raises(places.LabError, match=r"/proc/nothing cannot be made.*set HARDPOINT_LAB_CACHE"):
+        places.cache()
