@@ -16,9 +16,10 @@ from pathlib import Path
 
 from bench.common import Table, Worker, cpu_s, json_file, load_note, rss_mb, running, scratch, until
 from bench.node import Node, node
-from mn.app import CA_DIR, DATABASE, SIMULATOR_DIR
+from mn.app import CA_DIR, DATABASE
 from mn.fleet.ca import CertificateAuthority
-from mn.fleet.local import stop_agent
+from mn.fleet.processes import stop_agent
+from mn.state_folder import SIMULATOR_DIR
 from mnclient.api import Client
 from mnclient.local import LocalNode
 from mnclient.simulate import FIRST_ADDRESS, build_fleet

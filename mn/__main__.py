@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import contextlib
-import fcntl
+import gc
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
 
-from pydantic import ValidationError
-
-from agentkit import logs, notify
 from agentkit.errors import HardpointError
-from mn import app, facilities
-from mn.fleet import wheelhouse
-from mn.fleet.local import agent_homes, stop_agent, stop_process
-from mn.fleet.wheelhouse_sources import HostPython
-from mn.jobs.job import Boundary
-from mn.rest import describe, openapi
-from mn.rest.operation import registry
-from mn.settings import Settings
+from mn import state_folder
+from mn.state_folder import AlreadyRunningError
 
-LOCK = "mn.lock"
+Boundary = Callable[[str], None]
 EXIT_REFUSED = 2
 EXIT_RUNNING = 3
 """Another process serves the state folder."""
-
-
-class AlreadyRunningError(HardpointError):
-    """The state folder is in use."""
 
 
 def main(argv: list[str] | None = None, boundary: Boundary = lambda _name: None) -> int:
@@ -79,91 +62,21 @@ def main(argv: list[str] | None = None, boundary: Boundary = lambda _name: None)
 
 
 def _serve(arguments: argparse.Namespace, boundary: Boundary) -> int:
-    state: Path = arguments.state.absolute()
-    try:
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        settings = Settings.load(
-            state,
-            listen_address=arguments.listen,
-            port=arguments.port,
-            local_agents=arguments.local_agents,
-        )
-        lock = _take_lock(state)
-    except OSError as error:
-        raise HardpointError(
-            "SYS.1000",
-            "Internal error",
-            f"the state folder {state} cannot be used: {error.strerror}",
-            remedy="run as the user that owns it, or name another folder",
-        ) from error
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise HardpointError(
-            "SYS.1007", "Invalid argument", f"settings of {state}: {faults}", remedy="correct mn.toml"
-        ) from error
-    logs.setup("mn", settings.log_level)
-    with lock:
-        asyncio.run(_serve_until_stopped(settings, lock, boundary))
-    return 0
+    gc.disable()  # a fifth of the time that loading takes
+    from mn.serve import serve  # everything but `stop` is slow to load
 
-
-async def _serve_until_stopped(settings: Settings, lock: IO[str], boundary: Boundary) -> None:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
-    node = await app.start(settings, boundary)
-    _write_lock(lock, {"pid": os.getpid(), "url": node.url})
-    notifier = notify.Notifier()
-    notifier.ready()
-    await stopped.wait()
-    notifier.stopping()
-    await app.stop(node)
-
-
-def _take_lock(state: Path) -> IO[str]:
-    file = (state / LOCK).open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = _parsed(file.read())
-        file.close()
-        raise AlreadyRunningError(
-            "SYS.1000",
-            "Internal error",
-            f"a management node (pid {holder.get('pid', 'unknown')}) runs on the state folder {state}",
-            remedy=f"use it at {holder.get('url', 'its port')}, or `hardpoint down --state {state}`",
-        ) from None
-    _write_lock(file, {"pid": os.getpid()})
-    return file
-
-
-def _write_lock(file: IO[str], content: dict[str, object]) -> None:
-    file.seek(0)
-    file.truncate()
-    file.write(json.dumps(content))
-    file.flush()
-
-
-def _parsed(text: str) -> dict[str, object]:
-    with contextlib.suppress(ValueError):
-        content = json.loads(text)
-        if isinstance(content, dict):
-            return content
-    return {}
+    gc.enable()
+    return serve(
+        arguments.state.absolute(),
+        boundary,
+        listen_address=arguments.listen,
+        port=arguments.port,
+        local_agents=arguments.local_agents,
+    )
 
 
 def _stop(arguments: argparse.Namespace) -> int:
-    state: Path = arguments.state.absolute()
-    if not state.is_dir():
-        raise HardpointError(
-            "SYS.1007", "Invalid argument", f"there is no state folder {state}", remedy="give the one of `up`"
-        )
-    stopped = stop_process(lambda: _holder(state))
-    agents = sum(stop_agent(home) for home in agent_homes(state / app.AGENTS_DIR))
-    simulator = stop_agent(state / app.SIMULATOR_DIR)
-    print(json.dumps({"mn": stopped, "agents": agents, "simulator": simulator}))  # noqa: T201
+    print(json.dumps(state_folder.stop(arguments.state.absolute())))  # noqa: T201 - a command speaks to its user
     return 0
 
 
@@ -173,6 +86,9 @@ def _python_version(text: str) -> tuple[int, int]:
 
 
 def _wheelhouse(arguments: argparse.Namespace) -> int:
+    from mn.fleet import wheelhouse
+    from mn.fleet.wheelhouse_sources import HostPython
+
     python = HostPython(arguments.python, arguments.architecture, arguments.glibc)
     for name in wheelhouse.fill(arguments.to, python, arguments.index):
         print(name)  # noqa: T201
@@ -180,6 +96,9 @@ def _wheelhouse(arguments: argparse.Namespace) -> int:
 
 
 def _bundle(arguments: argparse.Namespace) -> int:
+    from mn.fleet import wheelhouse
+    from mn.fleet.wheelhouse_sources import HostPython
+
     version, content = wheelhouse.pack_node(HostPython.own())
     folder: Path = arguments.to.absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -192,29 +111,26 @@ def _bundle(arguments: argparse.Namespace) -> int:
 
 
 def _describe(_arguments: argparse.Namespace) -> int:
+    from mn import facilities
+    from mn.rest import describe
+
     facilities.load()
     print(describe.render(), end="")  # noqa: T201
     return 0
 
 
 def _openapi(_arguments: argparse.Namespace) -> int:
+    from mn import facilities
+    from mn.rest import openapi
+    from mn.rest.operation import registry
+
     facilities.load()
     sys.stdout.buffer.write(openapi.render(openapi.document(registry.values())))
     return 0
 
 
-def _holder(state: Path) -> int | None:
-    try:
-        with (state / LOCK).open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pid = _parsed(file.read()).get("pid")
-                return pid if isinstance(pid, int) else None
-    except FileNotFoundError:
-        return None
-    return None
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)  # nothing is open any more, and taking all modules apart takes half a second

@@ -53,17 +53,16 @@ from mn.rest.sessions import Sessions
 from mn.rest.types import RequestCodec
 from mn.rest.webhooks import WebHooks
 from mn.settings import Settings
+from mn.state_folder import AGENTS_DIR, SIMULATOR_DIR
 
 log = logging.getLogger(__name__)
 
 DATABASE = "hardpoint.db"
 KEY_FILE = "secret.key"
 CA_DIR = "ca"
-AGENTS_DIR = "agents"
 ANSIBLE_DIR = "ansible"
 WHEELS_DIR = "wheels"
 WHEELHOUSE_DIR = "wheelhouse"
-SIMULATOR_DIR = "simulator"
 OUTPUTS_DIR = "shell-outputs"
 CHORES_EVERY_S = 3600
 FIRST_LOOK_S = 10.0

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import ipaddress
 import json
-import os
-import select
 import shutil
-import signal
 import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -25,10 +19,10 @@ from agentkit.files import write_durably
 from mn.fleet.ca import CertificateAuthority, KeyPair
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Report, Target, silent
+from mn.fleet.processes import lock_holder, running_port, stop_agent
 from mn.fleet.survey import HostSurvey
 
 START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 25.0
 POLL_S = 0.02
 
 
@@ -122,66 +116,6 @@ class LocalDeployer:
             shutil.rmtree(home)
 
 
-def stop_agent(home: Path) -> bool:
-    """Stop the agent whose state folder is `home`; return whether there was one. Blocks until it is gone."""
-    return stop_process(lambda: _lock_holder(home))
-
-
-def stop_process(holder: Callable[[], int | None]) -> bool:
-    """End the process that holds a lock, with force when it takes too long; return whether there was one.
-
-    `holder` says which process that is, None when none. Returns when the process is gone.
-    """
-    pid = holder()
-    if pid is None:
-        return False
-    try:
-        handle = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    with os.fdopen(handle), contextlib.suppress(ProcessLookupError):
-        if holder() != pid:
-            return True
-        signal.pidfd_send_signal(handle, signal.SIGTERM)
-        if not select.select([handle], [], [], STOP_TIMEOUT_S)[0]:
-            signal.pidfd_send_signal(handle, signal.SIGKILL)
-            select.select([handle], [], [])
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-    return True
-
-
-def agent_homes(directory: Path) -> Iterator[Path]:
-    """Yield the state folders of the local agents."""
-    if directory.is_dir():
-        yield from (path for path in sorted(directory.iterdir()) if path.is_dir())
-
-
-def _lock_holder(home: Path) -> int | None:
-    """Return the pid of the agent that holds the folder's lock, None when none does."""
-    try:
-        with (home / "agent.lock").open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read().strip() or b"0") or None
-    except (FileNotFoundError, ValueError):
-        return None
-    return None
-
-
-def running_port(home: Path) -> int | None:
-    """Return the port of the agent that runs in a folder, None when none does or it is not ready."""
-    pid = _lock_holder(home)
-    if pid is None:
-        return None
-    try:
-        ready = json.loads((home / "ready.json").read_bytes())
-        return int(ready["port"]) if ready["pid"] == pid else None
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
-
-
 def _forget_other_address(home: Path, address: str) -> None:
     """End an agent that listens elsewhere, and forget its certificate, which is for that address."""
     try:
@@ -209,7 +143,7 @@ async def until_running(home: Path, process: subprocess.Popen[bytes]) -> int:
         port = await asyncio.to_thread(running_port, home)
         if port is not None:
             return port
-        if process.poll() is not None and _lock_holder(home) is None:
+        if process.poll() is not None and lock_holder(home) is None:
             raise _start_error(home, f"it ended with exit code {process.returncode}")
         if time.monotonic() > deadline:
             process.kill()

@@ -19,7 +19,8 @@ from agentkit.files import write_durably
 from mn.fleet.ca import CertificateAuthority
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Report, Simulated, Target, silent
-from mn.fleet.local import running_port, spawn, until_running
+from mn.fleet.local import spawn, until_running
+from mn.fleet.processes import running_port
 from mn.fleet.survey import HostSurvey
 
 HOSTS, CONTROL = "hosts", "control"

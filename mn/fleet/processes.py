@@ -1,0 +1,77 @@
+"""Processes of this machine that have a folder: who runs, and their end.
+
+`mn stop` needs no more than this: nothing that is slow to load is imported here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+STOP_TIMEOUT_S = 25.0
+
+
+def stop_agent(home: Path) -> bool:
+    """Stop the agent whose state folder is `home`; return whether there was one. Blocks until it is gone."""
+    return stop_process(lambda: lock_holder(home))
+
+
+def stop_process(holder: Callable[[], int | None]) -> bool:
+    """End the process that holds a lock, with force when it takes too long; return whether there was one.
+
+    `holder` says which process that is, None when none. Returns when the process is gone.
+    """
+    pid = holder()
+    if pid is None:
+        return False
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    with os.fdopen(handle), contextlib.suppress(ProcessLookupError):
+        if holder() != pid:
+            return True
+        signal.pidfd_send_signal(handle, signal.SIGTERM)
+        if not select.select([handle], [], [], STOP_TIMEOUT_S)[0]:
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+            select.select([handle], [], [])
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    return True
+
+
+def agent_homes(directory: Path) -> Iterator[Path]:
+    """Yield the state folders of the local agents."""
+    if directory.is_dir():
+        yield from (path for path in sorted(directory.iterdir()) if path.is_dir())
+
+
+def lock_holder(home: Path) -> int | None:
+    """Return the pid of the agent that holds the folder's lock, None when none does."""
+    try:
+        with (home / "agent.lock").open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(file.read().strip() or b"0") or None
+    except (FileNotFoundError, ValueError):
+        return None
+    return None
+
+
+def running_port(home: Path) -> int | None:
+    """Return the port of the agent that runs in a folder, None when none does or it is not ready."""
+    pid = lock_holder(home)
+    if pid is None:
+        return None
+    try:
+        ready = json.loads((home / "ready.json").read_bytes())
+        return int(ready["port"]) if ready["pid"] == pid else None
+    except (FileNotFoundError, ValueError, KeyError):
+        return None
