@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests import postgres
+from tests import postgres, zygote
 
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 120.0
@@ -159,21 +159,14 @@ class Node:
             **postgres.environment(state),
             **(environment or {}),
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: zygote.Process | None = None
 
     def start(self) -> None:
         """Start the process; returns when it serves."""
         self.state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        argv = [sys.executable, *self.program, "serve", "--state", str(self.state), "--port", "0"]
+        argv = [*self.program, "serve", "--state", str(self.state), "--port", "0", "--local-agents"]
         with (self.state / "mn.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*argv, "--local-agents"],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env=self.environment,
-                cwd="/",
-            )
+            self._process = zygote.popen(argv, log=log, env=self.environment)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._serves():
             if self._process.poll() is not None:

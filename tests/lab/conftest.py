@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
+from tests.lab.hosts import Fleet, run_fleet
 from tests.lab.lab import Lab
 
 TEST_TIMEOUT_S = 1200  # hung guests are found by the lab's own time limits, which say more
@@ -37,6 +38,12 @@ def lab(whole_lab: Lab) -> Iterator[Lab]:
     whole_lab.power_off()
     with whole_lab.network.entered():
         yield whole_lab
+
+
+@pytest.fixture(scope="module")
+def fleet(lab: Lab, testrun_uid: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """A management node with the hosts kvm1 and kvm2: deployed once in a run, as new for each module."""
+    yield from run_fleet(lab, testrun_uid, tmp_path_factory.mktemp("fleet"))
 
 
 @pytest.hookimpl(wrapper=True)

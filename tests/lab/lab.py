@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import time
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +17,7 @@ from tests.lab.machine import ROLES, Start
 from tests.lab.network import address
 from tests.lab.places import LabError, say
 from tests.lab.repository import Repository
-from tests.lab.snapshot import Snapshot, restore_or_boot
+from tests.lab.snapshot import DEPLOYED, Snapshot, restore_or_boot
 from tests.node import Node
 
 FLEET = ("kvm1", "kvm2", "san")
@@ -90,26 +92,45 @@ class Lab:
         if start is not None:
             self.boot(name, start=start)
         elif not guest.running:
-            self._bring_up(next(group for group in GROUPS if name in group))
+            group = next(group for group in GROUPS if name in group)
+            guests = [self.machine(name) for name in group]
+            self._bring_up(guests, lambda: self._restore_or_boot(guests))
         return guest
 
-    def boot(self, *names: str, start: Start | None = None) -> list[Guest]:
+    def boot(self, *names: str, start: Start | None = None, keep_disks: bool = False) -> list[Guest]:
         """Boot guests anew, at once; returns when one can log in to all."""
         guests = [self.machine(name) for name in names]
         for guest in guests:
             guest.power_off()
-            guest.start(start)
+            guest.start(start, keep_disks=keep_disks)
         for guest in guests:
             guest.wait()
             prepare.plug_spares(guest)
         return guests
 
-    def _bring_up(self, group: tuple[str, ...]) -> None:
-        begin = time.monotonic()
-        guests = [self.machine(name) for name in group]
-        snapshot = Snapshot(guests, self.images)
-        known = snapshot.exists
+    def deployed(self, run_of_tests: str, deploy: Callable[[], Path], to: Path) -> None:
+        """Bring kvm1, kvm2 and the san up as `deploy` leaves them, which is called once in a run of tests.
 
+        What is in the folder that it returned is copied to `to`, which must not exist.
+        """
+        guests = [self.machine(name) for name in FLEET]
+        snapshot = Snapshot(guests, self.images, DEPLOYED, run_of_tests)
+
+        def deployed() -> Path:
+            self._restore_or_boot(guests)
+            return deploy()
+
+        self._bring_up(guests, lambda: restore_or_boot(snapshot, deployed))
+        shutil.copytree(snapshot.beside, to)
+
+    def _bring_up(self, guests: list[Guest], how: Callable[[], None]) -> None:
+        begin = time.monotonic()
+        how()
+        for guest in guests:
+            prepare.plug_spares(guest)
+        say(f"{time.monotonic() - begin:.1f} s: {', '.join(guest.name for guest in guests)} are up")
+
+    def _restore_or_boot(self, guests: list[Guest]) -> None:
         def boot() -> None:
             for guest in guests:
                 guest.power_off()
@@ -118,10 +139,7 @@ class Lab:
                 guest.wait()
                 prepare.before_snapshot([guest])
 
-        restore_or_boot(snapshot, boot)
-        for guest in guests:
-            prepare.plug_spares(guest)
-        say(f"{time.monotonic() - begin:.1f} s: {', '.join(group)} {'restored' if known else 'booted'}")
+        restore_or_boot(Snapshot(guests, self.images), boot)
 
     def node(self, state: Path, environment: dict[str, str] | None = None) -> Node:
         """Return a management node; its caller starts and stops it while in the lab's network."""

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab import kept, machine
@@ -15,27 +16,40 @@ from tests.lab.image import ImageSet, key_of, meaning
 from tests.lab.machine import Start
 from tests.lab.places import LabError, cache, run, say
 
-LOCK_TIMEOUT_S = 900.0  # another lab may be booting its guests
+LOCK_TIMEOUT_S = 1800.0  # another lab may be booting its guests
 MIGRATION_TIMEOUT_S = 120.0
 RESTORED_TIMEOUT_S = 60.0
-KEPT = 8
 COPY_TIMEOUT_S = 60.0
 HERE = Path(__file__).parent
 PREPARED_BY = ("storage.py", "prepare.py")  # what these do to the guests before is part of the key
 
 
+@dataclass(frozen=True)
+class Kind:
+    """A folder of the cache with snapshots of one kind, and how many of them stay."""
+
+    folder: str
+    kept: int
+
+
+BOOTED = Kind("snapshots", 8)
+DEPLOYED = Kind("deployed", 1)
+"""Of guests that have agents: good for one run of tests, which deploys them once."""
+
+
 class Snapshot:
     """A snapshot of guests that belong together, all of the same moment."""
 
-    def __init__(self, guests: Sequence[Guest], images: ImageSet) -> None:
+    def __init__(self, guests: Sequence[Guest], images: ImageSet, of: Kind = BOOTED, more: str = "") -> None:
         self._guests = guests
-        self._parent = cache() / "snapshots"
+        self._kept = of.kept
+        self._parent = cache() / of.folder
         self._parent.mkdir(exist_ok=True)
-        self._folder = self._parent / self._key(images)
+        self._folder = self._parent / self._key(images, more)
 
-    def _key(self, images: ImageSet) -> str:
+    def _key(self, images: ImageSet, more: str) -> str:
         """A state fits the very QEMU and the very command line that it is of."""
-        parts = [images.key, run(["qemu-system-x86_64", "--version"], COPY_TIMEOUT_S)]
+        parts = [images.key, more, run(["qemu-system-x86_64", "--version"], COPY_TIMEOUT_S)]
         for guest in self._guests:
             parts += machine.command_line(guest.role, images, Path("/"), Start())
         return key_of([*(part.encode() for part in parts), *(meaning(HERE / name) for name in PREPARED_BY)])
@@ -53,9 +67,19 @@ class Snapshot:
         """Be the only one, of all processes, that takes a snapshot."""
         return kept.only_one(self._parent, LOCK_TIMEOUT_S)
 
-    def save(self) -> None:
-        """Take the snapshot of guests that run, and let them go on; for who has the `turn`."""
+    @property
+    def beside(self) -> Path:
+        """The folder that was saved with it; do not change it."""
+        return self._folder / "beside"
+
+    def save(self, beside: Path | None = None) -> None:
+        """Take the snapshot of guests that run, and let them go on; for who has the `turn`.
+
+        `beside` is a folder whose content belongs to it.
+        """
         with kept.made(self._folder) as partial:
+            if beside is not None:
+                shutil.copytree(beside, partial / self.beside.name)
             for guest in self._guests:
                 guest.run("sync")
                 guest.close_ssh()  # connections of which the other end goes on do not survive
@@ -65,7 +89,7 @@ class Snapshot:
                 self._save_one(guest, partial)
             for guest in self._guests:
                 guest.resume()
-        kept.remove_old(self._parent, KEPT)
+        kept.remove_old(self._parent, self._kept)
 
     def _save_one(self, guest: Guest, partial: Path) -> None:
         target = shlex.quote(str(partial / f"{guest.name}.state"))
@@ -107,17 +131,17 @@ def _poll(guest: Guest, ask: Callable[[], dict[str, str]], wanted: str) -> None:
         time.sleep(0.02)
 
 
-def restore_or_boot(snapshot: Snapshot, boot: Callable[[], None]) -> None:
+def restore_or_boot(snapshot: Snapshot, boot: Callable[[], Path | None]) -> None:
     """Bring guests up the quick way; a snapshot that does not work is dropped and taken anew.
 
-    Of labs that begin together one boots, the others restore what it has saved.
+    Of labs that begin together one boots, the others restore what it has saved. What `boot` returns is
+    saved with the guests.
     """
     if _restored(snapshot):
         return
     with snapshot.turn():
         if not _restored(snapshot):
-            boot()
-            snapshot.save()
+            snapshot.save(boot())
 
 
 def _restored(snapshot: Snapshot) -> bool:

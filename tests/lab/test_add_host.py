@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.helpers import free_port, wait_until
 from tests.lab.guest import Guest
+from tests.lab.hosts import OURS, begin_to_add, make_cluster
 from tests.lab.lab import Lab
-from tests.node import Answer, Node, Rest, run_node
+from tests.node import Node, run_node
 
 pytestmark = pytest.mark.timeout(2400)
 ADD_TIMEOUT_S = 1800.0
@@ -31,52 +33,49 @@ def node(guest: Guest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nod
 
 @pytest.fixture(scope="module")
 def cluster(node: Node) -> str:
+    return make_cluster(node.rest().logged_in())
+
+
+@pytest.fixture(scope="module")
+def refusal(node: Node, guest: Guest, cluster: str) -> Callable[..., str]:
+    """Return why the guest is not added."""
     admin = node.rest().logged_in()
-    zone = admin.create("/zones", name="lab")
-    made = admin.create("/clusters", zoneUuid=zone["uuid"], name="lab", hypervisorType="KVM")
-    return str(made["uuid"])
+
+    def refusal(**parameters: Any) -> str:
+        answer = admin.wait(begin_to_add(admin, cluster, guest, **parameters), ADD_TIMEOUT_S)
+        assert (answer.status, answer.error["code"]) == (503, "HOST.1000"), answer
+        assert admin.query("/hosts") == []
+        assert guest.run(f"ls -d {OURS} 2>/dev/null || true") == ""
+        return str(answer.error["details"])
+
+    return refusal
 
 
-def parameters(guest: Guest, cluster: str, **other: object) -> dict[str, object]:
-    given = {
-        "name": "fresh",
-        "managementIp": guest.address,
-        "username": "root",
-        "password": guest.password,
-        "clusterUuid": cluster,
-    }
-    return {"params": given | other}
+def test_a_wrong_password_and_a_closed_port_leave_no_host(refusal: Callable[..., str]) -> None:
+    assert "rejected the user name or password" in refusal(password="wrong")
+    assert "port is closed" in refusal(sshPort=free_port())
 
 
-def begin(admin: Rest, body: dict[str, object]) -> str:
-    accepted = admin.call("POST", "/hosts/kvm", body)
-    assert accepted.status == 202, accepted
-    return accepted.location
+def test_a_guest_whose_clock_is_off_is_refused(refusal: Callable[..., str], guest: Guest) -> None:
+    guest.run("date -s '+1 hour'")
+    try:
+        assert "s ahead of the management node's" in refusal()
+    finally:
+        guest.run("date -s '-1 hour'")
 
 
-def refused(admin: Rest, body: dict[str, object]) -> Answer:
-    answer = admin.wait(begin(admin, body), ADD_TIMEOUT_S)
-    assert answer.status == 503, answer
-    assert answer.error["code"] == "HOST.1000"
-    assert admin.query("/hosts") == []
-    return answer
-
-
-def test_a_wrong_password_a_closed_port_and_a_dead_address_leave_no_host(
-    node: Node, guest: Guest, cluster: str
-) -> None:
-    admin = node.rest().logged_in()
-    wrong = refused(admin, parameters(guest, cluster, password="wrong"))
-    assert "rejected the user name or password" in wrong.error["details"]
-    closed = refused(admin, parameters(guest, cluster, sshPort=free_port()))
-    assert "port is closed" in closed.error["details"]
-    assert guest.try_run("ls -d /opt/hardpoint /etc/hardpoint 2>/dev/null").stdout == ""
+def test_a_guest_without_kvm_is_refused(refusal: Callable[..., str], guest: Guest) -> None:
+    guest.run("modprobe --remove kvm_amd")
+    try:
+        assert "has no /dev/kvm" in refusal()
+    finally:
+        guest.run("modprobe kvm_amd")
 
 
 def test_a_bare_guest_is_added_by_one_call_though_the_node_is_killed_meanwhile(
     node: Node, guest: Guest, cluster: str
 ) -> None:
-    location = begin(node.rest().logged_in(), parameters(guest, cluster))
+    location = begin_to_add(node.rest().logged_in(), cluster, guest)
     runs: Path = node.state / "ansible"
     wait_until(lambda: any(runs.glob("run-*/artifacts/*/job_events")), "ansible to run", 120.0)
     first_run = next(runs.glob("run-*")).name

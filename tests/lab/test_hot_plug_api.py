@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.lab.guest import Guest
-from tests.lab.hosts import add_host, make_cluster
+from tests.lab.hosts import Fleet
 from tests.lab.hot_plug import (
     Seconds,
     pci_addresses,
@@ -16,27 +14,23 @@ from tests.lab.hot_plug import (
     usb_serials,
 )
 from tests.lab.lab import Lab
-from tests.node import Node, Rest, run_node
+from tests.node import Rest
 
 
 @pytest.fixture(scope="module")
-def kvm1(lab: Lab) -> Guest:
-    return lab.guest("kvm1")
+def kvm1(lab: Lab, fleet: Fleet) -> Guest:
+    del fleet  # brings it up
+    return lab.machine("kvm1")
 
 
 @pytest.fixture(scope="module")
-def node(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    yield from run_node(tmp_path_factory.mktemp("node") / "state")
+def admin(fleet: Fleet) -> Rest:
+    return fleet.admin
 
 
 @pytest.fixture(scope="module")
-def admin(node: Node) -> Rest:
-    return node.rest().logged_in()
-
-
-@pytest.fixture(scope="module")
-def host_uuid(admin: Rest, kvm1: Guest) -> str:
-    return str(add_host(admin, make_cluster(admin), kvm1)["uuid"])
+def host_uuid(fleet: Fleet) -> str:
+    return fleet.hosts["kvm1"]
 
 
 def test_a_usb_disk_that_is_plugged_is_in_the_api_and_gone_when_it_is_unplugged(

@@ -2,54 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.helpers import wait_until
 from tests.lab.guest import Guest
+from tests.lab.hosts import Fleet
 from tests.lab.lab import Lab
 from tests.lab.machine import GRUB, Start
-from tests.node import Answer, Node, Rest, run_node
+from tests.node import Answer
 
 CONNECTED_TIMEOUT_S = 180.0
-ADD_TIMEOUT_S = 600.0
+UPDATE_TIMEOUT_S = 600.0
 WRITTEN = ("/etc/default/grub.d/90-hardpoint-iommu.cfg", "/etc/modules-load.d/hardpoint-vfio.conf")
 
 
-@pytest.fixture(scope="module")
-def guest(lab: Lab) -> Guest:
-    return lab.guest("kvm1", Start(loader=GRUB))
-
-
-@pytest.fixture(scope="module")
-def node(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    yield from run_node(tmp_path_factory.mktemp("node") / "state")
-
-
 class Host:
-    """The guest as a host of the node."""
+    """A host that has booted by GRUB, as real ones do."""
 
-    def __init__(self, admin: Rest, guest: Guest) -> None:
-        self.admin, self.guest = admin, guest
-        zone = admin.create("/zones", name="zone")["uuid"]
-        cluster = admin.create("/clusters", zoneUuid=zone, hypervisorType="KVM", name="cluster")["uuid"]
-        params = {
-            "name": guest.name,
-            "clusterUuid": cluster,
-            "managementIp": guest.address,
-            "username": "root",
-            "password": guest.password,
-        }
-        accepted = admin.call("POST", "/hosts/kvm", {"params": params})
-        added = admin.wait(accepted.location, ADD_TIMEOUT_S)
-        assert added.status == 200, added
-        self.uuid = added.body["inventory"]["uuid"]
+    def __init__(self, fleet: Fleet, guest: Guest) -> None:
+        self.fleet, self.guest = fleet, guest
+        self.admin, self.uuid = fleet.admin, fleet.hosts[guest.name]
 
     def update(self, state: str) -> Answer:
         path = f"/pci-device/hosts/{self.uuid}/actions"
         accepted = self.admin.call("PUT", path, {"updateHostIommuState": {"state": state}})
-        return self.admin.wait(accepted.location, ADD_TIMEOUT_S)
+        return self.admin.wait(accepted.location, UPDATE_TIMEOUT_S)
 
     def state(self) -> str:
         return str(self.admin.get(f"/pci-device/hosts/state/{self.uuid}").body["state"])
@@ -59,16 +36,15 @@ class Host:
 
     def reboot(self) -> None:
         self.guest.reboot()
+        self.wait_until_connected()
+
+    def wait_until_connected(self) -> None:
         boot = self.guest.run("cat /proc/sys/kernel/random/boot_id").strip()
         wait_until(
-            lambda: self.is_connected() and self.status().status == 200,
+            lambda: self.fleet.status(self.guest.name) == "Connected" and self.status().status == 200,
             f"it is connected after the boot {boot}",
             CONNECTED_TIMEOUT_S,
         )
-
-    def is_connected(self) -> bool:
-        (host,) = self.admin.query("/hosts", f"uuid={self.uuid}")
-        return bool(host["status"] == "Connected")
 
     def assignable(self) -> list[str]:
         """The PCI devices that could be given to a VM."""
@@ -83,8 +59,17 @@ class Host:
 
 
 @pytest.fixture(scope="module")
-def host(node: Node, guest: Guest) -> Host:
-    return Host(node.rest().logged_in(), guest)
+def guest(lab: Lab, fleet: Fleet) -> Guest:
+    lab.machine("kvm1").run("sync")
+    (guest,) = lab.boot("kvm1", start=Start(loader=GRUB), keep_disks=True)
+    return guest
+
+
+@pytest.fixture(scope="module")
+def host(fleet: Fleet, guest: Guest) -> Host:
+    host = Host(fleet, guest)
+    host.wait_until_connected()
+    return host
 
 
 def test_enabled_is_active_after_a_reboot_and_disabled_is_as_it_was(host: Host, guest: Guest) -> None:

@@ -3,60 +3,36 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.helpers import wait_until
 from tests.lab.guest import Guest
+from tests.lab.hosts import Fleet
 from tests.lab.lab import Lab
-from tests.node import Node, Rest, run_node
 
-ADD_TIMEOUT_S = 600.0
 UPDATE_TIMEOUT_S = 600.0
 HOLD = "/run/lab-hold"
 WAIT = f"while [ -e {HOLD} ]; do sleep 0.2; done\n"
 
 
 @pytest.fixture(scope="module")
-def guests(lab: Lab) -> list[Guest]:
+def guests(lab: Lab, fleet: Fleet) -> list[Guest]:
     for name in ("lab-tool", "lab-kept", "lab-slow"):
         lab.repository.make(name, "1.0", files={f"/usr/share/{name}/version": "1.0\n"})
-    guests = [lab.guest("kvm1"), lab.guest("kvm2")]
+    guests = [lab.machine(name) for name in fleet.hosts]
     for guest in guests:
         guest.run("apt-get update && apt-get install -y lab-tool lab-kept lab-slow", UPDATE_TIMEOUT_S)
         guest.run("echo mine >> /usr/share/lab-tool/version")
     return guests
 
 
-@pytest.fixture(scope="module")
-def node(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    yield from run_node(tmp_path_factory.mktemp("node") / "state")
+class Updates:
+    """Updates of the cluster, and what came of them."""
 
-
-class Fleet:
-    """The guests as hosts of one cluster."""
-
-    def __init__(self, admin: Rest, guests: list[Guest]) -> None:
-        self.admin = admin
-        zone = admin.create("/zones", name="zone")["uuid"]
-        wanted = {"zoneUuid": zone, "hypervisorType": "KVM", "name": "cluster"}
-        self.cluster = admin.create("/clusters", **wanted)["uuid"]
-        self.hosts = {guest.name: self._add(guest) for guest in guests}
-
-    def _add(self, guest: Guest) -> str:
-        params = {
-            "name": guest.name,
-            "clusterUuid": self.cluster,
-            "managementIp": guest.address,
-            "username": "root",
-            "password": guest.password,
-        }
-        accepted = self.admin.call("POST", "/hosts/kvm", {"params": params})
-        added = self.admin.wait(accepted.location, ADD_TIMEOUT_S)
-        assert added.status == 200, added
-        return str(added.body["inventory"]["uuid"])
+    def __init__(self, fleet: Fleet) -> None:
+        self.admin, self.cluster, self.hosts = fleet.admin, fleet.cluster, fleet.hosts
 
     def begin(self, **params: Any) -> dict[str, Any]:
         path = f"/clusters/{self.cluster}/actions"
@@ -72,8 +48,8 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-def fleet(node: Node, guests: list[Guest]) -> Fleet:
-    return Fleet(node.rest().logged_in(), guests)
+def updates(fleet: Fleet) -> Updates:
+    return Updates(fleet)
 
 
 def version(guest: Guest, package: str) -> str:
@@ -81,7 +57,7 @@ def version(guest: Guest, package: str) -> str:
 
 
 def test_two_hosts_are_updated_once_though_the_node_is_killed_and_an_agent_restarted(
-    fleet: Fleet, guests: list[Guest], node: Node, lab: Lab
+    updates: Updates, guests: list[Guest], fleet: Fleet, lab: Lab
 ) -> None:
     lab.repository.make(
         "lab-tool", "2.0", files={"/usr/share/lab-tool/version": "2.0\n"}, asks_for_reboot=True
@@ -92,7 +68,7 @@ def test_two_hosts_are_updated_once_though_the_node_is_killed_and_an_agent_resta
     for guest in guests:
         guest.run(f"touch {HOLD}")
 
-    long_job = fleet.begin(excludePackages=["lab-k*"])
+    long_job = updates.begin(excludePackages=["lab-k*"])
     for guest in guests:
         wait_until(
             lambda guest=guest: guest.try_run("test -s /var/tmp/lab-slow").returncode == 0,  # type: ignore[misc]
@@ -101,23 +77,23 @@ def test_two_hosts_are_updated_once_though_the_node_is_killed_and_an_agent_resta
         )
     units = guests[0].run("systemctl list-units --plain --no-legend 'hardpoint-os-update-*'")
     assert "running" in units
-    assert fleet.states() == {"PreMaintenance"}
+    assert updates.states() == {"PreMaintenance"}
 
-    node.kill()
+    fleet.node.kill()
     guests[0].run("systemctl kill --signal=KILL hardpoint-kvmagent")
-    node.start()
-    fleet.admin.url = node.url
-    assert fleet.long_job(long_job["uuid"])["state"] == "Running"
+    fleet.node.start()
+    fleet.admin.url = fleet.node.url
+    assert updates.long_job(long_job["uuid"])["state"] == "Running"
     for guest in guests:
         guest.run(f"rm {HOLD}")
 
     wait_until(
-        lambda: fleet.long_job(long_job["uuid"])["state"] != "Running", "the update's end", UPDATE_TIMEOUT_S
+        lambda: updates.long_job(long_job["uuid"])["state"] != "Running", "the update's end", UPDATE_TIMEOUT_S
     )
-    done = fleet.long_job(long_job["uuid"])
+    done = updates.long_job(long_job["uuid"])
     assert done["state"] == "Succeeded", done
     result = json.loads(done["jobResult"])
-    assert result.keys() == set(fleet.hosts.values())
+    assert result.keys() == set(updates.hosts.values())
     for outcome in result.values():
         assert outcome["result"] == "success", outcome
         assert {p["name"]: (p["before"], p["after"]) for p in outcome["packages"]} == {
@@ -130,34 +106,34 @@ def test_two_hosts_are_updated_once_though_the_node_is_killed_and_an_agent_resta
         assert version(guest, "lab-kept") == "1.0"
         assert guest.run("cat /var/tmp/lab-slow").split() == ["once"]
         assert guest.run("apt-mark showhold").strip() == ""
-    assert fleet.states() == {"Enabled"}
+    assert updates.states() == {"Enabled"}
 
 
 def test_a_host_that_cannot_be_updated_stops_no_other_and_the_next_update_mends_it(
-    fleet: Fleet, guests: list[Guest], lab: Lab
+    updates: Updates, guests: list[Guest], lab: Lab
 ) -> None:
     broken, other = guests
     lab.repository.make("lab-tool", "3.0", postinst="if [ -e /run/lab-broken ]; then exit 1; fi\n")
     broken.run("touch /run/lab-broken")
-    result = finished(fleet, fleet.begin(excludePackages=["lab-kept"]))
-    failed = result[fleet.hosts[broken.name]]
+    result = finished(updates, updates.begin(excludePackages=["lab-kept"]))
+    failed = result[updates.hosts[broken.name]]
     assert failed["result"] == "failed"
     assert failed["error"]["code"] == "SYS.1006"
     assert "lab-tool" in failed["error"]["details"]
-    assert result[fleet.hosts[other.name]]["result"] == "success"
-    assert fleet.states() == {"Enabled"}
+    assert result[updates.hosts[other.name]]["result"] == "success"
+    assert updates.states() == {"Enabled"}
 
     broken.run("rm /run/lab-broken")
-    again = finished(fleet, fleet.begin(excludePackages=["lab-kept"]))
+    again = finished(updates, updates.begin(excludePackages=["lab-kept"]))
     assert {outcome["result"] for outcome in again.values()} == {"success"}
     assert version(broken, "lab-tool") == "3.0"
     assert broken.run("dpkg --audit").strip() == ""
 
 
-def finished(fleet: Fleet, long_job: dict[str, Any]) -> dict[str, Any]:
+def finished(updates: Updates, long_job: dict[str, Any]) -> dict[str, Any]:
     wait_until(
-        lambda: fleet.long_job(long_job["uuid"])["state"] != "Running", "the update's end", UPDATE_TIMEOUT_S
+        lambda: updates.long_job(long_job["uuid"])["state"] != "Running", "the update's end", UPDATE_TIMEOUT_S
     )
-    done = fleet.long_job(long_job["uuid"])
+    done = updates.long_job(long_job["uuid"])
     assert done["state"] == "Succeeded", done
     return dict(json.loads(done["jobResult"]))

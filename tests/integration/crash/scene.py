@@ -8,8 +8,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import urllib.error
 import uuid
@@ -17,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mnclient.api import ApiError, Client
-from tests import postgres
+from tests import postgres, zygote
 
 DOOMED = Path(__file__).with_name("doomed_node.py")
 DEADLINE_S = 60.0
@@ -114,7 +112,7 @@ class Scene:
     folder: Path
     cluster: str
     kills: int = 0
-    _process: subprocess.Popen[bytes] | None = None
+    _process: zygote.Process | None = None
     _url: str = ""
     _job: str = field(default_factory=lambda: uuid.uuid4().hex)
     _host: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -152,13 +150,11 @@ class Scene:
     def _start(self, doom: str) -> None:
         if self._process and self._process.poll() is None:
             return
-        argv = [sys.executable, str(DOOMED), str(self.folder / "boundaries"), "1", doom, "serve"]
+        argv = [str(DOOMED), str(self.folder / "boundaries"), "1", doom, "serve"]
         argv += ["--state", str(self.state), "--port", "0", "--local-agents"]
         with (self.folder / "mn.log").open("ab") as log:
             environment = {**os.environ, **postgres.environment(self.state)}
-            self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
-            )
+            self._process = zygote.popen(argv, log=log, env=environment, cwd=str(Path.cwd()))
         deadline = time.monotonic() + DEADLINE_S
         while self._process.poll() is None:
             with contextlib.suppress(OSError, ValueError):
@@ -309,9 +305,9 @@ def prepare(template: Path) -> str:
     cluster's uuid.
     """
     state = template / "state"
-    argv = [sys.executable, "-m", "mn", "serve", "--state", str(state), "--port", "0"]
+    argv = ["-m", "mn", "serve", "--state", str(state), "--port", "0"]
     environment = {**os.environ, **postgres.environment(state)}
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    process = zygote.popen(argv, log=None, env=environment, cwd=str(Path.cwd()))
     try:
         deadline = time.monotonic() + DEADLINE_S
         url = None
