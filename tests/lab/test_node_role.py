@@ -61,7 +61,7 @@ def site(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Site:
     return Site(lab.guest("kvm2"), lab.images.ssh_key, bundle)
 
 
-def test_the_node_is_installed_once_and_serves(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_node_is_installed_and_serves(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     first = site.play()
     assert first["changed"] > 0
     assert Rest(f"http://{site.guest.address}:8080").log_in().status == 200
@@ -71,12 +71,11 @@ def test_the_node_is_installed_once_and_serves(site: Site, capsys: pytest.Captur
     with capsys.disabled():
         print("\n" + lines[-1])
     assert float(lines[-1].split(":")[1].split()[0]) < 3.0
-    before = site.guest.run(f"systemctl show -p InvocationID {UNIT}")
-    assert site.play()["changed"] == 0
-    assert site.guest.run(f"systemctl show -p InvocationID {UNIT}") == before
 
 
-def test_the_node_keeps_its_data_in_a_postgresql_of_the_same_machine(site: Site) -> None:
+def test_the_node_keeps_its_data_in_a_postgresql_of_the_same_machine_and_is_installed_once(
+    site: Site,
+) -> None:
     database = "hardpoint_postgresql=true"
     assert site.play(database)["changed"] > 0
     admin = Rest(f"http://{site.guest.address}:8080").logged_in()
@@ -86,4 +85,7 @@ def test_the_node_keeps_its_data_in_a_postgresql_of_the_same_machine(site: Site)
     assert kept.strip() == "kept"
     others = "runuser -u nobody -- psql -h /run/postgresql -U hardpoint -d hardpoint -c 'select 1'"
     assert "authentication failed" in site.guest.try_run(others).stderr
+
+    before = site.guest.run(f"systemctl show -p InvocationID {UNIT}")
     assert site.play(database)["changed"] == 0
+    assert site.guest.run(f"systemctl show -p InvocationID {UNIT}") == before
