@@ -19,7 +19,7 @@ from agentkit.files import write_durably
 from mn.fleet.ca import CertificateAuthority, KeyPair
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Report, Target, silent
-from mn.fleet.processes import lock_holder, running_port, stop_agent
+from mn.fleet.processes import AGENT_CONFIGURATION, lock_holder, running_port, stop_agent
 from mn.fleet.survey import HostSurvey
 
 START_TIMEOUT_S = 20.0
@@ -38,7 +38,7 @@ class LocalDeployer:
         self._ca = ca
         self._root = root
         self._rescan_s = rescan_s
-        self._starting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def serves(self, target: Target) -> bool:
         """Say whether the address is this machine's loopback."""
@@ -59,7 +59,7 @@ class LocalDeployer:
 
     async def deploy(self, target: Target, report: Report = silent) -> Endpoint:
         """Start the agent unless it runs, return where it listens; callers that come together start one."""
-        async with self._starting.setdefault(target.host_uuid, asyncio.Lock()):
+        async with self._turn(target):
             return await self._deploy(target)
 
     async def _deploy(self, target: Target) -> Endpoint:
@@ -69,7 +69,7 @@ class LocalDeployer:
         if running is None:
             await asyncio.to_thread(self._prepare, home, target)
             process = await asyncio.to_thread(
-                spawn, home, "kvmagent", "serve", "--config", str(home / "agent.toml")
+                spawn, home, "kvmagent", "serve", "--config", str(home / AGENT_CONFIGURATION)
             )
             try:
                 running = await until_running(home, process)
@@ -80,13 +80,18 @@ class LocalDeployer:
 
     async def undeploy(self, target: Target) -> None:
         """Stop the agent and remove its folder."""
-        await asyncio.to_thread(self._remove, self._home(target))
+        async with self._turn(target):
+            await asyncio.to_thread(self._remove, self._home(target))
 
     async def revive(self, target: Target) -> Endpoint | None:
         """Start the agent again when its process is gone."""
-        if not self._home(target).exists():
-            return None
-        return await self.deploy(target)
+        async with self._turn(target):  # who removes it meanwhile has removed it, not half of it
+            if not self._home(target).exists():
+                return None
+            return await self._deploy(target)
+
+    def _turn(self, target: Target) -> asyncio.Lock:
+        return self._turns.setdefault(target.host_uuid, asyncio.Lock())
 
     def _home(self, target: Target) -> Path:
         return self._directory / target.host_uuid
@@ -94,7 +99,7 @@ class LocalDeployer:
     def _prepare(self, home: Path, target: Target) -> None:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         pair = self._ca.server(home, target.host_uuid, target.address)
-        write_durably(home / "agent.toml", self._configuration(home, target, pair).encode())
+        write_durably(home / AGENT_CONFIGURATION, self._configuration(home, target, pair).encode())
 
     def _configuration(self, home: Path, target: Target, pair: KeyPair) -> str:
         values: dict[str, str | float] = {
@@ -119,7 +124,7 @@ class LocalDeployer:
 def _forget_other_address(home: Path, address: str) -> None:
     """End an agent that listens elsewhere, and forget its certificate, which is for that address."""
     try:
-        configured = tomllib.loads((home / "agent.toml").read_text())["listen_address"]
+        configured = tomllib.loads((home / AGENT_CONFIGURATION).read_text())["listen_address"]
     except (FileNotFoundError, tomllib.TOMLDecodeError, KeyError):
         return
     if configured != address:

@@ -15,11 +15,28 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 STOP_TIMEOUT_S = 25.0
+AGENT_CONFIGURATION = "agent.toml"
 
 
 def stop_agent(home: Path) -> bool:
-    """Stop the agent whose state folder is `home`; return whether there was one. Blocks until it is gone."""
-    return stop_process(lambda: lock_holder(home))
+    """Stop the agent whose state folder is `home`; return whether there was one. Blocks until it is gone.
+
+    One that has not got as far as to lock the folder is stopped too: a killed management node has started it.
+    """
+    running = stop_process(lambda: lock_holder(home))
+    begun = [stop_process(lambda pid=pid: pid if pid in _begun(home) else None) for pid in _begun(home)]  # type: ignore[misc]
+    return running or any(begun)
+
+
+def _begun(home: Path) -> set[int]:
+    """Return the processes that were started with the folder's configuration."""
+    wanted = os.fsencode(home / AGENT_CONFIGURATION)
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if wanted in path.read_bytes().split(b"\0"):
+                found.add(int(path.parent.name))
+    return found
 
 
 def stop_process(holder: Callable[[], int | None]) -> bool:

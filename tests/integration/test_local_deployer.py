@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -43,3 +45,36 @@ async def test_an_agent_whose_deployment_is_given_up_while_it_starts_is_ended(tm
     await asyncio.to_thread(wait_until, lambda: not _starting(folder), "the agent to be gone")
     await deployer.undeploy(TARGET)
     assert list(folder.iterdir()) == []
+
+
+async def test_an_agent_that_a_killed_node_has_just_started_is_ended_with_the_others(tmp_path: Path) -> None:
+    folder = tmp_path / "agents"
+    home = folder / TARGET.host_uuid
+    deployer = LocalDeployer(folder, CertificateAuthority(tmp_path / "ca"), root=Path("/"), rescan_s=30)
+    await deployer.deploy(TARGET)
+    argv = [
+        sys.executable,
+        "-c",
+        "import time; time.sleep(600)",
+        "serve",
+        "--config",
+        str(home / "agent.toml"),
+    ]
+    begun = subprocess.Popen(argv)  # it has not got as far as to lock the folder
+    try:
+        await deployer.undeploy(TARGET)
+        assert not psutil.pid_exists(begun.pid)
+    finally:
+        begun.kill()
+        begun.wait()
+    assert list(folder.iterdir()) == []
+
+
+async def test_an_agent_that_is_removed_is_not_started_again_meanwhile(tmp_path: Path) -> None:
+    folder = tmp_path / "agents"
+    deployer = LocalDeployer(folder, CertificateAuthority(tmp_path / "ca"), root=Path("/"), rescan_s=30)
+    await deployer.deploy(TARGET)
+    _, revived = await asyncio.gather(deployer.undeploy(TARGET), deployer.revive(TARGET))
+    assert revived is None
+    assert list(folder.iterdir()) == []
+    assert _starting(folder) == []
