@@ -31,7 +31,7 @@ class Role:
     devices: tuple[str, ...] = ()
     disks: tuple[tuple[str, str], ...] = ()
     iommu: bool = False
-    cpus: int = 2
+    cpus: int = 1  # two of an emulated guest wait for each other when the cores have other work
 
     @property
     def addresses(self) -> tuple[str, ...]:
