@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Generic, Protocol, TypeVar
 
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 
 DEBOUNCE_S = 0.05
 READ_TIMEOUT_S = 60.0
+PAUSE_TO_RESCAN = 20.0
 _ASKED_FOR = "net"
 N = TypeVar("N")
 R = TypeVar("R")
@@ -73,6 +75,7 @@ class Stocktaker(Generic[N]):
         self._inventory: Inventory | None = None
         self._asked: N | None = None
         self._ask_again = True
+        self._took_s = 0.0
 
     async def run(self) -> None:
         """Watch and rescan until cancelled; a reading that fails is logged and tried again next turn.
@@ -148,7 +151,7 @@ class Stocktaker(Generic[N]):
     async def _wait(self) -> bool:
         """Wait for device events or for the time to look anyway; say whether it were events."""
         try:
-            async with asyncio.timeout(self._rescan_s):
+            async with asyncio.timeout(pause_s(self._rescan_s, self._took_s)):
                 await self._stirred.wait()
         except TimeoutError:
             self._ask_again = True
@@ -163,11 +166,22 @@ class Stocktaker(Generic[N]):
             await self._try_to_take()
 
     async def _try_to_take(self, *, ask: bool = True) -> None:
+        begun_s = time.monotonic()
         try:
             await self._take(ask=ask)
         except Exception:
             log.exception("the machine cannot be read, trying again", extra={"in_s": self._rescan_s})
             self._known.set()
+        if ask:
+            self._took_s = time.monotonic() - begun_s
+
+
+def pause_s(rescan_s: float, took_s: float) -> float:
+    """Return how long to wait for the next rescan when the last one took so long.
+
+    A slow or busy host spends no more than a twentieth of its time on them.
+    """
+    return max(rescan_s, took_s * PAUSE_TO_RESCAN)
 
 
 async def _in_time(work: Awaitable[R]) -> R:

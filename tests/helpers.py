@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -16,10 +16,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def growing_pauses() -> Iterator[float]:
+    """Yield how long to wait between two looks: short at first, later so that asking costs little."""
+    pause_s = 0.02
+    while True:
+        yield pause_s
+        pause_s = min(pause_s * 1.2, 0.25)
+
+
 def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
     """Return when `condition` holds; fails the test when it does not within `timeout_s`."""
     deadline = time.monotonic() + timeout_s
+    pauses = growing_pauses()
     while not condition():
         if time.monotonic() > deadline:
             pytest.fail(f"waited {timeout_s:g} s in vain: {what}")
-        time.sleep(0.02)
+        time.sleep(next(pauses))

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests import postgres, zygote
+from tests.helpers import growing_pauses
 
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 120.0
@@ -117,10 +118,11 @@ class Rest:
     def wait(self, location: str, timeout_s: float = JOB_TIMEOUT_S) -> Answer:
         """Poll a job until it has ended."""
         deadline = time.monotonic() + timeout_s
+        pauses = growing_pauses()
         while (answer := self.call("GET", location)).status == 202:
             if time.monotonic() > deadline:
                 pytest.fail(f"the job did not end in {timeout_s:g} s: {location}")
-            time.sleep(POLL_S)
+            time.sleep(next(pauses))
         return answer
 
     def log_in(self, account: str = ADMIN, password: str = ADMIN_PASSWORD) -> Answer:

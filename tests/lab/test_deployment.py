@@ -70,13 +70,6 @@ def test_an_agent_that_is_in_place_costs_no_ansible(deployment: Deployment) -> N
     assert answer["hello"]["version"] == answer["version"]
 
 
-def test_a_second_run_changes_nothing(deployment: Deployment, guest: Guest) -> None:
-    before = guest.run(f"systemctl show -p InvocationID {UNIT}")
-    answer = deployment.do("again")
-    assert (answer["plays"], answer["changed"]) == (1, 0), answer
-    assert guest.run(f"systemctl show -p InvocationID {UNIT}") == before
-
-
 def test_the_port_answers_nobody_without_a_certificate(deployment: Deployment, guest: Guest) -> None:
     context = ssl.create_default_context(cafile=deployment.state / "ca" / "ca.pem")
     assert _answer(context, guest.address) == b""
@@ -108,7 +101,13 @@ def test_a_renewed_certificate_is_shown_and_survives_a_restart(deployment: Deplo
         return answer.get("serial", answer.get("details")) == renewed
 
     wait_until(shows_it, "the renewed certificate to be shown", AGAIN_TIMEOUT_S)
-    assert deployment.do("again")["changed"] == 0
+
+
+def test_a_second_run_changes_nothing(deployment: Deployment, guest: Guest) -> None:
+    before = guest.run(f"systemctl show -p InvocationID {UNIT}")
+    answer = deployment.do("again")
+    assert (answer["plays"], answer["changed"]) == (1, 0), answer
+    assert guest.run(f"systemctl show -p InvocationID {UNIT}") == before
 
 
 def test_a_host_of_another_fleet_is_left_alone(deployment: Deployment, guest: Guest, tmp_path: Path) -> None:
@@ -173,10 +172,8 @@ def test_wrong_passwords_and_changed_host_keys_stop_before_anything_is_done(
     assert "host key changed" in changed["details"]
 
 
-def test_removal_leaves_nothing_and_the_host_can_be_taken_again(deployment: Deployment, guest: Guest) -> None:
+def test_removal_leaves_nothing(deployment: Deployment, guest: Guest) -> None:
     assert "error" not in deployment.do("undeploy")
     places = f"/opt/hardpoint /etc/hardpoint /var/lib/hardpoint /etc/systemd/system/{UNIT}"
     assert guest.try_run(f"ls -d {places} 2>/dev/null").stdout == ""
     assert deployment.do("undeploy")["plays"] == 0
-    answer = deployment.do("deploy")
-    assert answer["hello"]["version"] == answer["version"], answer

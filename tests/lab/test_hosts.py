@@ -39,12 +39,6 @@ def act(admin: Rest, uuid: str, path: str = "/hosts/{uuid}/actions", **action: A
     return admin.wait(accepted.location, ADD_TIMEOUT_S)
 
 
-def test_a_host_that_reboots_is_lost_and_found_by_itself(fleet: Fleet, guest: Guest) -> None:
-    guest.try_run("systemctl reboot")
-    fleet.wait_until("kvm2", "Disconnected", LOST_TIMEOUT_S)
-    fleet.wait_until("kvm2", "Connected", FOUND_TIMEOUT_S)
-
-
 def test_a_host_without_power_is_lost_and_found_when_it_has_power_again(fleet: Fleet, guest: Guest) -> None:
     guest.power_off()
     fleet.wait_until("kvm2", "Disconnected", LOST_TIMEOUT_S)

@@ -22,7 +22,7 @@ from kvmagent.protocol import (
     Release,
     TakeInventory,
 )
-from kvmagent.stock import Stocktaker
+from kvmagent.stock import Stocktaker, pause_s
 
 FACTS = HostFacts(
     hostname="h",
@@ -185,6 +185,27 @@ async def test_what_udev_did_not_tell_is_found_by_the_rescan(machine):
     await until(lambda: machine.reads)
     (machine.directory / "silent").touch()
     await until(lambda: machine.events)
+    running.cancel()
+
+
+@pytest.mark.parametrize(("took_s", "expected"), [(0, 30), (0.3, 30), (1.5, 30), (6, 120)])
+def test_a_slow_host_is_read_less_often(took_s, expected):
+    assert pause_s(30, took_s) == expected
+
+
+async def test_how_long_a_rescan_took_counts_for_the_next(machine):
+    stock = machine.stocktaker(rescan_s=0.01)
+    ask = stock._ask
+
+    async def slow_ask():
+        await asyncio.sleep(0.1)
+        return await ask()
+
+    stock._ask = slow_ask
+    running = asyncio.create_task(stock.run())
+    await stock.hash()
+    await asyncio.sleep(0.5)
+    assert machine.asked == 1
     running.cancel()
 
 
