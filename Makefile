@@ -5,8 +5,8 @@ STATE ?= .state
 PORT ?= 8080
 
 TESTS ?= tests/integration tests/contract tests/unit
-# Tests wait more than they compute: one worker more than there are cores. The files keep their order, the long ones first
-WORKERS ?= $(shell expr $$(nproc) + 1)
+# Tests wait more than they compute: two workers more than there are cores. The files keep their order, the long ones first
+WORKERS ?= $(shell expr $$(nproc) + 2)
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 # An emulated guest keeps one core busy, so two labs are tested in side by side; each needs up to 6.5 GB of memory
