@@ -11,6 +11,7 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-re
 
 # An emulated guest keeps one core busy, so two labs are tested in side by side; each needs up to 6.5 GB of memory
 LABS ?= 2
+LAB = $(BIN)/python -m pytest -n $(LABS) --dist loadfile --no-loadscope-reorder tests/lab
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -qq -c constraints.txt
@@ -24,7 +25,7 @@ BENCH := .venv/installed-bench
 export PYTHON
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-postgres lab lab-images lint check openapi describe bench bare clean
+.PHONY: help venv run test test-postgres lab lab-long lab-images lint check openapi describe bench bare clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -49,7 +50,11 @@ lab-images: $(VENV) ## build the images of the lab's guests unless they are ther
 
 lab: $(VENV) ## run the tests on QEMU guests as hosts (root; docs/lab.md)
 	@scripts/bootstrap lab
-	$(BIN)/python -m pytest -n $(LABS) --dist loadfile --no-loadscope-reorder tests/lab
+	$(LAB) -m 'not long'
+
+lab-long: $(VENV) ## run those that take emulated guests longest: packages of a bare host, PostgreSQL (root)
+	@scripts/bootstrap lab
+	$(LAB) -m long
 
 lint: $(VENV) ## lint, formatting, types, who may import whom
 	$(BIN)/ruff check

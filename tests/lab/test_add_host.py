@@ -72,6 +72,7 @@ def test_a_guest_without_kvm_is_refused(refusal: Callable[..., str], guest: Gues
         guest.run("modprobe kvm_amd")
 
 
+@pytest.mark.long
 def test_a_bare_guest_is_added_by_one_call_though_the_node_is_killed_meanwhile(
     node: Node, guest: Guest, cluster: str
 ) -> None:
@@ -96,6 +97,7 @@ def test_a_bare_guest_is_added_by_one_call_though_the_node_is_killed_meanwhile(
     assert admin.query("/pci-device/pci-devices", f"hostUuid={host['uuid']}")
 
 
+@pytest.mark.long
 def test_the_node_finds_its_host_again_after_a_restart(node: Node, guest: Guest, cluster: str) -> None:
     node.restart()
     admin = node.rest().logged_in()

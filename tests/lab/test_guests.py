@@ -154,6 +154,7 @@ def test_a_guest_that_is_shut_down_by_its_button_is_off_and_keeps_its_disk(lab: 
     assert kvm2.run("cat /root/note").strip() == "kept"
 
 
+@pytest.mark.long
 def test_a_reset_guest_boots_again(lab: Lab) -> None:
     kvm2 = lab.guest("kvm2")
     before = kvm2.run("cat /proc/sys/kernel/random/boot_id")

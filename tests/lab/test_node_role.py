@@ -73,6 +73,7 @@ def test_the_node_is_installed_and_serves(site: Site, capsys: pytest.CaptureFixt
     assert float(lines[-1].split(":")[1].split()[0]) < 3.0
 
 
+@pytest.mark.long
 def test_the_node_keeps_its_data_in_a_postgresql_of_the_same_machine_and_is_installed_once(
     site: Site,
 ) -> None:
