@@ -160,7 +160,7 @@ def test_a_deletion_goes_on_after_the_node_was_killed_in_it(tmp_path: Path) -> N
         admin = node.rest().logged_in()
         zone, *_ = make_tree(admin, "127.0.3.5")
         accepted = admin.call("DELETE", f"/zones/{zone['uuid']}", None)
-        os.kill(json.loads((node.state / "mn.lock").read_text())["pid"], signal.SIGKILL)
+        node.kill()
         node.start()
         again = Rest(node.url, admin.session)
         job = accepted.location.rpartition("/")[2]
