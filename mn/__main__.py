@@ -14,13 +14,12 @@ from agentkit.errors import HardpointError
 from mn import state_folder
 from mn.state_folder import AlreadyRunningError
 
-Boundary = Callable[[str], None]
 EXIT_REFUSED = 2
 EXIT_RUNNING = 3
 """Another process serves the state folder."""
 
 
-def main(argv: list[str] | None = None, boundary: Boundary = lambda _name: None) -> int:
+def main(argv: list[str] | None = None, boundary: Callable[[str], None] = lambda _name: None) -> int:
     """Run a subcommand and return its exit code: 0 done, 2 refused with a line on standard error, 3
     runs already.
     """
@@ -61,7 +60,7 @@ def main(argv: list[str] | None = None, boundary: Boundary = lambda _name: None)
         return EXIT_RUNNING if isinstance(error, AlreadyRunningError) else EXIT_REFUSED
 
 
-def _serve(arguments: argparse.Namespace, boundary: Boundary) -> int:
+def _serve(arguments: argparse.Namespace, boundary: Callable[[str], None]) -> int:
     gc.disable()  # a fifth of the time that loading takes
     from mn.serve import serve  # everything but `stop` is slow to load
 
