@@ -7,16 +7,17 @@ PORT ?= 8080
 TESTS ?= tests/integration tests/contract tests/unit
 # Tests wait more than they compute: two workers more than there are cores. The files keep their order, the long ones first
 WORKERS ?= $(shell expr $$(nproc) + 2)
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25 --durations-min=15
 
 # An emulated guest keeps one core busy, so two labs are tested in side by side; each needs up to 6.5 GB of memory
 LABS ?= 2
-LAB = $(BIN)/python -m pytest -n $(LABS) --dist loadfile --no-loadscope-reorder tests/lab
+LAB_TESTS ?= not long
+LAB = $(BIN)/python -m pytest -n $(LABS) --dist loadfile --no-loadscope-reorder --durations=40 --durations-min=30 tests/lab
 
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --no-compile -qq -c constraints.txt
-# Of the contract, what the database has a part in: paths and parameters are looked at before it is asked
-STORED := iommu.py jobs.py manual_chapter3.py manual_chapter4.py queries.py refusals.py replies.py sessions.py
+# Of the contract, what the database has most part in: paths and parameters are looked at before it is asked
+STORED := issues.py jobs.py pci_attach.py queries.py replies.py usb.py
 # pip compiles one file after the other; processes start in half the time for it, and tests start hundreds
 COMPILE := $(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null || true
 VENV := .venv/installed
@@ -25,7 +26,7 @@ BENCH := .venv/installed-bench
 export PYTHON
 unexport PYTHONDONTWRITEBYTECODE
 .DEFAULT_GOAL := help
-.PHONY: help venv run test test-postgres lab lab-long lab-images lint check openapi describe bench bare clean
+.PHONY: help venv run test test-postgres test-ceph lab lab-long lab-images lint check openapi describe bench bare clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -42,7 +43,13 @@ test: $(VENV) ## run the unit, contract and integration tests
 test-postgres: $(VENV) ## run the contract and integration tests on a PostgreSQL of their own
 	@scripts/bootstrap test
 	HARDPOINT_TEST_DATABASE=postgresql $(PYTEST) tests/integration/crash/test_crash.py tests/integration/facilities \
-		tests/integration/hosts tests/integration/rest $(addprefix tests/contract/test_,$(STORED))
+		tests/integration/hosts tests/integration/storage/test_local.py \
+		$(addprefix tests/contract/test_,$(STORED))
+
+test-ceph: $(VENV) ## run the tests on a Ceph cluster of their own, in user space (root)
+	@scripts/bootstrap ceph
+	$(BIN)/python -c "from tests.ceph.programs import prepare; prepare()"
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/ceph
 
 lab-images: $(VENV) ## build the images of the lab's guests unless they are there (root)
 	@scripts/bootstrap lab
@@ -50,7 +57,7 @@ lab-images: $(VENV) ## build the images of the lab's guests unless they are ther
 
 lab: $(VENV) ## run the tests on QEMU guests as hosts (root; docs/lab.md)
 	@scripts/bootstrap lab
-	$(LAB) -m 'not long'
+	$(LAB) -m '$(LAB_TESTS)'
 
 lab-long: $(VENV) ## run those that take emulated guests longest: packages of a bare host, PostgreSQL (root)
 	@scripts/bootstrap lab
@@ -87,11 +94,11 @@ $(VENV): pyproject.toml constraints.txt
 	@scripts/bootstrap venv
 	@$(BIN)/python -c 'import pip' 2>/dev/null || $(PYTHON) -m venv --clear .venv
 	@echo 'installing Hardpoint into .venv'
-	@$(INSTALL) -e '.[mn,kvmagent,cli,test]'
+	@$(INSTALL) -e '.[mn,kvmagent,storageagent,cephagent,cli,test]'
 	@$(COMPILE)
 	@touch $@
 
 $(BENCH): $(VENV)
-	$(INSTALL) -e '.[mn,kvmagent,cli,test,bench]'
+	$(INSTALL) -e '.[mn,kvmagent,storageagent,cephagent,cli,test,bench]'
 	@$(COMPILE)
 	@touch $@

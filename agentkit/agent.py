@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -32,6 +33,16 @@ class Identity:
 def new_instance() -> str:
     """Return an id for one start of an agent."""
     return uuid.uuid4().hex
+
+
+def deployed_version(agent: str) -> str:
+    """Return the version of what a management node deployed, else of the whole project."""
+    for name in (f"hardpoint-{agent}", "hardpoint"):
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return "unknown"
 
 
 class Agent(Generic[C]):

@@ -34,6 +34,10 @@ C = TypeVar("C")
 Background = Callable[[], Coroutine[Any, Any, None]]
 
 
+async def _nothing() -> None:
+    """Prepare nothing."""
+
+
 @dataclass(frozen=True)
 class DaemonConfig:
     """What a daemon needs to know of its machine; port 0 is the last port if it is free, else any."""
@@ -49,8 +53,8 @@ class DaemonConfig:
 class Daemon(Generic[C]):
     """The process of one agent: its commands come by HTTPS; the arguments are those of `Agent`.
 
-    `background` are coroutines that live as long as the daemon: when one ends by an error, the daemon ends
-    with exit code 1.
+    `prepare` is done before the daemon listens. `background` are coroutines that live as long as it: when one
+    ends by an error, the daemon ends with exit code 1. `public` are routes beside the commands, see `Routes`.
     """
 
     def __init__(
@@ -63,8 +67,11 @@ class Daemon(Generic[C]):
         *,
         rerunnable: Collection[type[Command[Any]]] = (),
         background: Sequence[Background] = (),
+        public: Sequence[web.AbstractRouteDef] = (),
+        prepare: Background = _nothing,
     ) -> None:
         self._config = config
+        self._public = public
         self._agent = Agent(
             config.state_dir,
             identity,
@@ -75,6 +82,7 @@ class Daemon(Generic[C]):
             running_max=config.running_max,
         )
         self._background = background
+        self._prepare = prepare
         self._notifier = Notifier()
         self._place = StateDirectory(config.state_dir)
         self._stop: asyncio.Event | None = None
@@ -98,10 +106,11 @@ class Daemon(Generic[C]):
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         lower_read_buffer()
+        await self._prepare()
         context = config.credentials.context()
         listener = listen(config.listen_address, config.port, self._place.last_port())
         await agent.open()
-        application = Routes(only(agent)).application()
+        application = Routes(only(agent), public=self._public).application()
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CONNECTIONS_LIMIT_S)
         await runner.setup()
         if runner.server is None:

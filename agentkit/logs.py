@@ -15,6 +15,9 @@ from typing import Any, TextIO
 import msgspec
 
 MASK = "*****"
+BAD_REQUESTS = "aiohttp.http_exceptions"
+"""Where the exceptions for what is no HTTP come from: aiohttp answers 400, and logs it as a fault."""
+REASON_MOST = 300
 _SECRET_NAME = re.compile(r"passw(or)?d|passphrase|secret|token|credential|(^|_|-|[a-z])key$", re.IGNORECASE)
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -54,7 +57,13 @@ class JsonFormatter(logging.Formatter):
         for name, value in vars(record).items():
             if name not in _OWN and name not in line:
                 line[name] = redact(name, value)
-        if record.exc_info:
+        if record.exc_info and type(record.exc_info[1]).__module__ == BAD_REQUESTS:
+            line |= {
+                "level": "info",
+                "event": "no HTTP request",
+                "reason": str(record.exc_info[1])[:REASON_MOST],
+            }
+        elif record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return msgspec.json.encode(line, enc_hook=str).decode()
 

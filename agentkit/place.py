@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import socket
 from pathlib import Path
@@ -12,6 +11,7 @@ import msgspec
 
 from agentkit.errors import HardpointError
 from agentkit.files import write_durably
+from agentkit.locks import take
 
 LOCK_FILE = "agent.lock"
 READY_FILE = "ready.json"
@@ -52,13 +52,11 @@ class StateDirectory:
             raise start_error(
                 f"the state directory {self.path} cannot be used: {error.strerror}", remedy
             ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not take(lock):
             holder = os.read(lock, 32).decode(errors="replace").strip() or "unknown"
             os.close(lock)
             details = f"another agent (pid {holder}) uses the state directory {self.path}"
-            raise start_error(details, "stop that agent, or give this one a state_dir of its own") from error
+            raise start_error(details, "stop that agent, or give this one a state_dir of its own")
         self._lock = lock
         try:
             os.ftruncate(lock, 0)

@@ -1,11 +1,11 @@
-"""The HTTP face of an agent: the five routes of `agentkit.wire`, and every error as an `ErrorBody`."""
+"""The HTTP face of an agent: the routes of `agentkit.wire`, its own beside them, errors as `ErrorBody`."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 BODY_MAX_BYTES = 4 * 1024 * 1024
 STREAM_WRITE_TIMEOUT_S = 15.0
 _STREAM_BUFFER_BYTES = 64 * 1024
-_STATUS = {"SYS.1003": 404, "SYS.1006": 409, "SYS.1007": 400, "SYS.1010": 503}
+_STATUS = {"ID.1000": 403, "SYS.1003": 404, "SYS.1006": 409, "SYS.1007": 400, "SYS.1010": 503}
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -52,15 +52,28 @@ def only(agent: Served) -> Find:
 
 
 class Routes:
-    """Answers requests from the agent that `find` says they are for."""
+    """Answers requests from the agent that `find` says they are for.
 
-    def __init__(self, find: Find, *, stream_write_timeout_s: float = STREAM_WRITE_TIMEOUT_S) -> None:
+    `public` are routes of the agent's own that clients without a certificate may use as well; what such a
+    client may have there is for the route to say. The server then lets in clients without a certificate.
+    """
+
+    def __init__(
+        self,
+        find: Find,
+        *,
+        public: Sequence[web.AbstractRouteDef] = (),
+        stream_write_timeout_s: float = STREAM_WRITE_TIMEOUT_S,
+    ) -> None:
         self._stream_write_timeout_s = stream_write_timeout_s
         self._find = find
+        self._public = public
 
     def application(self) -> web.Application:
         """Return the application that serves the routes."""
-        application = web.Application(middlewares=[errors_as_bodies], client_max_size=BODY_MAX_BYTES)
+        middlewares = [errors_as_bodies, commands_need_a_certificate] if self._public else [errors_as_bodies]
+        application = web.Application(middlewares=middlewares, client_max_size=BODY_MAX_BYTES)
+        application.add_routes(self._public)
         application.add_routes(
             [
                 web.get("/v1/hello", self.hello),
@@ -150,6 +163,16 @@ async def errors_as_bodies(request: web.Request, handler: _Handler) -> web.Strea
         details = f"fault in the agent: {type(error).__name__}"
         body = HardpointError("SYS.1000", "Internal error", details, remedy="see the agent's log").to_body()
         return _json(body, 500)
+
+
+@web.middleware
+async def commands_need_a_certificate(request: web.Request, handler: _Handler) -> web.StreamResponse:
+    """Refuse `/v1/...` to clients that showed no certificate when they shook hands."""
+    if request.path.startswith("/v1/") and not request.get_extra_info("peercert"):
+        details = f"{request.method} {request.path} needs a client certificate of the fleet's CA"
+        remedy = "only the management node gives commands to an agent"
+        raise HardpointError("ID.1000", "Authentication failed", details, remedy=remedy, blame=Blame.CALLER)
+    return await handler(request)
 
 
 def _json(document: msgspec.Struct, status: int = 200) -> web.Response:

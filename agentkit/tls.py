@@ -13,13 +13,18 @@ READ_BUFFER_BYTES = 16 * 1024
 _REMEDY = "put the file in place, readable by the daemon's user, or correct its path in the configuration"
 
 
-def server_context(certificate: Path, key: Path, ca: Path) -> ssl.SSLContext:
+def server_context(
+    certificate: Path, key: Path, ca: Path, *, client_certificates: bool = True
+) -> ssl.SSLContext:
     """Return the context of a server that lets in only clients with a certificate of `ca`.
+
+    Without `client_certificates` it lets in those that show none as well: what they may do is for the HTTP
+    side to say. A certificate that is shown must be of `ca` either way.
 
     Raises HardpointError naming the file when one is missing, unreadable or does not fit the others.
     """
     context = _context(ssl.PROTOCOL_TLS_SERVER, certificate, key, ca)
-    context.verify_mode = ssl.CERT_REQUIRED
+    context.verify_mode = ssl.CERT_REQUIRED if client_certificates else ssl.CERT_OPTIONAL
     # A resumed session would skip the look at the client's certificate, which may have expired since.
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
@@ -31,21 +36,43 @@ class ServerCredentials:
 
     An installed certificate stands in one file together with its key, so that no crash can part the two. That
     file is `installed`, by default the certificate's; once it holds a key it wins over the given pair.
+    `client_certificates` is as `server_context` has it.
     """
 
-    def __init__(self, certificate: Path, key: Path, ca: Path, installed: Path | None = None) -> None:
+    def __init__(
+        self,
+        certificate: Path,
+        key: Path,
+        ca: Path,
+        installed: Path | None = None,
+        *,
+        client_certificates: bool = True,
+    ) -> None:
+        self._client_certificates = client_certificates
         self._certificate = certificate
         self._key = key
         self._ca = ca
         self._installed = installed or certificate
         self._context: ssl.SSLContext | None = None
+        self._open_context: ssl.SSLContext | None = None
 
     def context(self) -> ssl.SSLContext:
         """Return the server's context, made at the first call; raises as `server_context` does."""
         if self._context is None:
             certificate, key = self._pair()
-            self._context = server_context(certificate, key, self._ca)
+            self._context = server_context(
+                certificate, key, self._ca, client_certificates=self._client_certificates
+            )
         return self._context
+
+    def open_context(self) -> ssl.SSLContext:
+        """Return the context of a door that lets in clients without a certificate, made at the first call.
+
+        Who is let in there has to show something else. Raises as `server_context` does.
+        """
+        if self._open_context is None:
+            self._open_context = _context(ssl.PROTOCOL_TLS_SERVER, *self._pair(), self._ca)
+        return self._open_context
 
     def install(self, certificate: str, key: str) -> None:
         """Use another pair (PEM) from the next connection on and keep it on disk; blocks on the disk.
@@ -62,6 +89,8 @@ class ServerCredentials:
         candidate.replace(self._installed)
         sync_directory(self._installed.parent)
         self.context().load_cert_chain(self._installed, password=_no_password)
+        if self._open_context is not None:
+            self._open_context.load_cert_chain(self._installed, password=_no_password)
 
     def _pair(self) -> tuple[Path, Path]:
         """Return the files of the certificate and its key."""

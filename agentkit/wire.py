@@ -83,6 +83,9 @@ class EventKind(StrEnum):
     RESET = "reset"
     TASK = "task"
     DEVICE = "device"
+    VM = "vm"
+    STORAGE = "storage"
+    ISCSI = "iscsi"
 
 
 class Event(Wire, omit_defaults=True):

@@ -129,6 +129,7 @@ def _device(number: int, host: str, now: int) -> dict[str, object]:
         "driver": "ixgbe",
         "iommu_group": f"/sys/kernel/iommu_groups/{number % 200}",
         "numa_node": number % 2,
+        "boot_driver": "host",
         "boot_critical": None if number % 3 else "default route through eth0",
         "address": address,
         "identity": "[]",

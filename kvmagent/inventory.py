@@ -8,15 +8,15 @@ from typing import TypeVar
 
 import msgspec
 
-from kvmagent.machine.block import controllers_of, read_block
-from kvmagent.machine.boot_critical import Wiring, boot_critical
+from kvmagent.machine.block import BLOCK, controllers_of, read_block
+from kvmagent.machine.boot_critical import Wiring, boot_critical, critical_usb
 from kvmagent.machine.facts import no_facts, read_facts
 from kvmagent.machine.locations import pci_chain
 from kvmagent.machine.mounts import Mount, read_mounts, read_swaps
-from kvmagent.machine.network import Netlink, lower_interfaces, merge, read_network
+from kvmagent.machine.network import INTERFACES, Netlink, lower_interfaces, merge, read_network
 from kvmagent.machine.pci import pci_paths, read_pci
 from kvmagent.machine.tree import Tree
-from kvmagent.machine.usb import read_usb
+from kvmagent.machine.usb import read_usb, usb_port_of
 from kvmagent.protocol import (
     BlockDevice,
     DeviceAction,
@@ -62,20 +62,25 @@ def read_machine(
     block: list[BlockDevice] = []
     network: list[NetworkInterface] = []
     mounts: list[Mount] = []
-    if wanted & {"pci", "block"}:
+    if wanted & {"pci", "usb", "block"}:
         mounts = read_mounts(tree)
         block = read_block(tree, mounts, read_swaps(tree))
-    if wanted & {"pci", "network"}:
+    if wanted & {"pci", "usb", "network"}:
         network = merge(read_network(tree), netlink)
     pci = read_pci(tree) if "pci" in wanted else []
-    if pci:
-        critical = boot_critical(block, network, mounts, _wiring(tree, block), management_address)
+    usb = read_usb(tree) if "usb" in wanted else []
+    if pci or usb:
+        wiring = _wiring(tree, block, network)
+        critical = boot_critical(block, network, mounts, wiring, management_address)
         for function in pci:
             function.boot_critical = critical.get(function.address)
+        at_ports = critical_usb(block, network, mounts, wiring, management_address)
+        for device in usb:
+            device.boot_critical = at_ports.get(device.port_path)
     return Inventory(
         facts=read_facts(tree) if "facts" in wanted else no_facts(),
         pci=pci,
-        usb=read_usb(tree) if "usb" in wanted else [],
+        usb=usb,
         block=block if "block" in wanted else [],
         network=network if "network" in wanted else [],
         hash="",
@@ -150,9 +155,14 @@ def _name_key(device: BlockDevice | NetworkInterface) -> str:
     return device.name
 
 
-def _wiring(tree: Tree, block: Sequence[BlockDevice]) -> Wiring:
+def _wiring(tree: Tree, block: Sequence[BlockDevice], network: Sequence[NetworkInterface]) -> Wiring:
+    disks = [disk.name for disk in block if disk.parent is None]
+    places = [(name, f"{BLOCK}/{name}") for name in disks]
+    places += [(nic.name, f"{INTERFACES}/{nic.name}") for nic in network]
+    ports = {name: usb_port_of(tree.resolve(place)) for name, place in places}
     return Wiring(
         bridges={address: pci_chain(path)[:-1] for address, path in pci_paths(tree).items()},
-        controllers={disk.name: controllers_of(tree, disk.name) for disk in block if disk.parent is None},
+        controllers={name: controllers_of(tree, name) for name in disks},
         lowers=lower_interfaces(tree),
+        usb={name: port for name, port in ports.items() if port},
     )

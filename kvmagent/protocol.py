@@ -1,4 +1,7 @@
-"""Every command, reply and event of the KVM agent as types: the only module of it that `mn` imports."""
+"""Commands, replies and events of the KVM agent as types; those of storages are in `protocol_storage`.
+
+`mn` imports no other module of the agent.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from enum import StrEnum
 from agentkit.wire import Command, Wire
 
 AGENT_PORT = 7070
+TRANSFER_PORT = 7071
 
 
 class Evidence(Wire):
@@ -48,6 +52,10 @@ class PciFunction(Wire):
     would not.
     """
     identity: list[Evidence]
+    physical_function: str | None = None
+    virtual_functions: int | None = None
+    """How many there are now, None for a function that can have none."""
+    max_virtual_functions: int | None = None
 
 
 class UsbDevice(Wire):
@@ -67,6 +75,8 @@ class UsbDevice(Wire):
     usb_version: str
     speed_mbit: float | None
     identity: list[Evidence]
+    boot_critical: str | None = None
+    """What the host would lose with the device, as a PCI function has it."""
 
 
 class BlockDevice(Wire):
@@ -194,20 +204,6 @@ class Connect(Command[ConnectReply], tag="connect"):
     fleet_uuid: str
 
 
-class ReleaseReply(Wire):
-    """The host belongs to nobody."""
-
-
-class Release(Command[ReleaseReply], tag="release"):
-    """Give the host back; done also when it belonged to nobody.
-
-    Refused when another host uuid or fleet owns it.
-    """
-
-    host_uuid: str
-    fleet_uuid: str
-
-
 class TakeInventoryReply(Wire):
     """The inventory, read afresh."""
 
@@ -216,17 +212,6 @@ class TakeInventoryReply(Wire):
 
 class TakeInventory(Command[TakeInventoryReply], tag="takeInventory"):
     """Read the machine again and report it."""
-
-
-class InstallCertificateReply(Wire):
-    """The next connection will see the new certificate."""
-
-
-class InstallCertificate(Command[InstallCertificateReply], tag="installCertificate"):
-    """Use another certificate and key (PEM). Refused, and nothing changed, when they do not fit together."""
-
-    certificate: str
-    key: str
 
 
 class IommuReport(Wire):

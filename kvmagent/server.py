@@ -2,51 +2,52 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import logging
 import sys
-from importlib import metadata
 from pathlib import Path
 
-from agentkit import logs
-from agentkit.agent import Identity, new_instance
-from agentkit.daemon import EXIT_CANNOT_START, Daemon, DaemonConfig
-from agentkit.errors import HardpointError
+from agentkit.agent import Identity, deployed_version, new_instance
+from agentkit.command import serve
+from agentkit.daemon import Daemon, DaemonConfig
 from agentkit.events import EventHub
-from agentkit.runner import ProcessRunner
-from agentkit.tls import ServerCredentials
+from agentkit.owner import Ownership
+from agentkit.runner import ProcessRunner, Runner
 from agentkit.wire import EventKind
+from kvmagent.door import Door
 from kvmagent.handlers import HANDLERS, RERUNNABLE, Context
 from kvmagent.host_iommu.keeper import IommuKeeper
 from kvmagent.inventory import diff, take_inventory
+from kvmagent.iscsi.keeper import IscsiKeeper
+from kvmagent.machine.mounts import read_mounts
 from kvmagent.machine.network import NETLINK_ARGV, NETLINK_TIMEOUT_S, Netlink, parse_netlink
+from kvmagent.machine.tree import Tree
+from kvmagent.network.keeper import NetworkKeeper, NoNetworks
 from kvmagent.os_update.follower import OsUpdates
-from kvmagent.owner import Ownership
+from kvmagent.passthrough.keeper import PciKeeper
+from kvmagent.passthrough.kernel import Kernel, NoKernel, read_machine
+from kvmagent.protocol import DeviceEvent
+from kvmagent.protocol_vms import VmEvent
 from kvmagent.settings import Settings, load
+from kvmagent.shared_block.vms_on import end_vms_on, written_on
 from kvmagent.stock import Stocktaker
+from kvmagent.storage.handling import StoragePlace, Storages, make_storages
 from kvmagent.udev import DeviceWatch
+from kvmagent.usb_sharing.keeper import UsbKeeper
+from kvmagent.usb_sharing.wants import Wants
+from kvmagent.vms.keeper import LibvirtVms, host_machine
+from kvmagent.vms.libvirt import Libvirt
+from kvmagent.vms.moving import LibvirtMoves
 
 AGENT = "kvmagent"
+SYSTEM_LIBVIRT = "qemu:///system"
 
 log = logging.getLogger(__name__)
 
 
 def main(argv: list[str]) -> int:
     """Run `serve --config FILE` and return the exit code: 0 stopped, 1 a fault, 2 cannot start."""
-    parser = argparse.ArgumentParser(prog=AGENT)
-    commands = parser.add_subparsers(dest="command", required=True)
-    serve = commands.add_parser("serve", help="serve the management node until stopped")
-    serve.add_argument("--config", type=Path, required=True, help="TOML file")
-    arguments = parser.parse_args(argv)
-    try:
-        settings = load(arguments.config)
-        logs.setup(AGENT, settings.log_level)
-        daemon = build(settings)
-    except HardpointError as error:
-        sys.stderr.write(f"{AGENT}: {error.details}; {error.remedy}\n")
-        return EXIT_CANNOT_START
-    return daemon.run()
+    return serve(AGENT, load, build, argv)
 
 
 def build(settings: Settings) -> Daemon[Context]:
@@ -62,22 +63,28 @@ def build(settings: Settings) -> Daemon[Context]:
         completed = await runner.run(NETLINK_ARGV, timeout_s=NETLINK_TIMEOUT_S)
         return parse_netlink(completed.check().stdout)
 
+    def device_changed(event: DeviceEvent) -> None:
+        hub.publish(EventKind.DEVICE, event)
+        if event.usb is not None:
+            usb.stir()
+
+    def vm_changed(uuid: str | None) -> None:
+        hub.publish(EventKind.VM, VmEvent(uuid=uuid.replace("-", "") if uuid else None))
+        usb.stir()
+        pci.stir()
+        storages.shared_blocks.stir()
+
     stock = Stocktaker(
         ask,
         lambda netlink: take_inventory(root, netlink, management_address=settings.management_address),
         diff,
-        lambda event: hub.publish(EventKind.DEVICE, event),
+        device_changed,
         watch=_watch() if real else None,
         rescan_s=settings.rescan_s,
     )
     ownership = Ownership(state_dir)
 
-    credentials = ServerCredentials(
-        Path(settings.certificate),
-        Path(settings.key),
-        Path(settings.ca),
-        Path(settings.installed_certificate) if settings.installed_certificate else None,
-    )
+    credentials = settings.credentials()
     config = DaemonConfig(
         settings.listen_address,
         settings.port,
@@ -86,19 +93,78 @@ def build(settings: Settings) -> Daemon[Context]:
     )
     identity = Identity(AGENT, agent_version(), lambda: ownership.host_uuid, stock.hash)
     iommu, os_updates = IommuKeeper(root, state_dir, runner), OsUpdates(root, state_dir, runner)
-    context = Context(ownership, stock, credentials, iommu, os_updates)
-    return Daemon(config, identity, hub, context, HANDLERS, rerunnable=RERUNNABLE, background=[stock.run])
+    door = Door(state_dir, credentials, settings.listen_address, settings.transfer_port)
+    storages = _storages(settings, runner, door, hub, ownership)
+    libvirt = Libvirt(settings.libvirt_uri or SYSTEM_LIBVIRT, vm_changed)
+    machine = host_machine(root, settings.management_address, emulated=settings.emulate)
+    vms = LibvirtVms(libvirt, machine, Path(settings.local_storage_root))
+    storages.shared_blocks.fence = functools.partial(end_vms_on, vms)
+    storages.vm_disks.written = functools.partial(written_on, vms)
+    moves = LibvirtMoves(libvirt, vms, machine, door, Path(settings.ca))
+    usb = UsbKeeper(vms, stock, stock.latest, Wants(state_dir))
+    networks = NetworkKeeper(state_dir, runner) if real else NoNetworks()
+    iscsi = IscsiKeeper(root, state_dir, runner, lambda event: hub.publish(EventKind.ISCSI, event))
+    pci = PciKeeper(
+        state_dir,
+        Kernel(root, runner) if real else NoKernel(),
+        stock.take_devices,
+        lambda inventory, holders: read_machine(Tree(root), inventory, holders),
+        vms.get,
+    )
+
+    async def prepare() -> None:
+        await networks.prepare()
+        await pci.prepare()
+
+    context = Context(
+        ownership=ownership,
+        credentials=credentials,
+        stock=stock,
+        iommu=iommu,
+        os_updates=os_updates,
+        storages=storages,
+        vms=vms,
+        moves=moves,
+        networks=networks,
+        pci=pci,
+        usb=usb,
+        iscsi=iscsi,
+    )
+    background = [stock.run, storages.keeper.run, storages.offers.run, door.run, iscsi.run]
+    if real or settings.libvirt_uri:
+        background += [libvirt.run, pci.run, usb.run, storages.vm_disks.run]
+    return Daemon(
+        config,
+        identity,
+        hub,
+        context,
+        HANDLERS,
+        rerunnable=RERUNNABLE,
+        background=background,
+        prepare=prepare,
+    )
+
+
+def _storages(
+    settings: Settings,
+    runner: Runner,
+    door: Door,
+    hub: EventHub,
+    ownership: Ownership,
+) -> Storages:
+    root = Path(settings.root)
+    local_root = Path(settings.local_storage_root)
+    place = StoragePlace(Path(settings.state_dir), Path(settings.ca), local_root, root)
+    machine = Tree(Path("/"))  # what is mounted where is asked of this machine's kernel, whatever `root` is
+    return make_storages(
+        place, runner, door, hub, lambda: ownership.host_uuid or "nobody", lambda: read_mounts(machine)
+    )
 
 
 @functools.cache
 def agent_version() -> str:
-    """Return the version of what a management node deployed, else of the whole project."""
-    for name in ("hardpoint-kvmagent", "hardpoint"):
-        try:
-            return metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return "unknown"
+    """Return the version of this agent."""
+    return deployed_version(AGENT)
 
 
 def _watch() -> DeviceWatch | None:

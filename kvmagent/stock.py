@@ -41,6 +41,10 @@ class Stock(Protocol):
         """Return the inventory of this moment."""
         ...
 
+    async def take_devices(self) -> Inventory:
+        """Return the same; the network's state may be older."""
+        ...
+
 
 class Stocktaker(Generic[N]):
     """Holds the latest inventory and publishes what changes in it.
@@ -106,6 +110,13 @@ class Stocktaker(Generic[N]):
         self._ask_again = True
         return await self._take()
 
+    async def take_devices(self) -> Inventory:
+        """Read the machine afresh but for the network's state, which is the last that was heard of.
+
+        On a busy host the network's state takes seconds. Raises HardpointError (SYS.1001) as `take` does.
+        """
+        return await self._take(ask=self._asked is None)
+
     async def _take(self, *, ask: bool = True) -> Inventory:
         if ask:
             async with self._asking:
@@ -121,10 +132,15 @@ class Stocktaker(Generic[N]):
             self._known.set()
             return inventory
 
+    async def latest(self) -> Inventory | None:
+        """Return the latest inventory, None when the machine could not be read so far."""
+        await self._known.wait()
+        return self._inventory
+
     async def hash(self) -> str:
         """Return the hash of the latest inventory; empty when the machine could not be read so far."""
-        await self._known.wait()
-        return self._inventory.hash if self._inventory is not None else ""
+        latest = await self.latest()
+        return latest.hash if latest is not None else ""
 
     async def _refresh(self) -> None:
         self._ask_again = False

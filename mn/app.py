@@ -25,12 +25,20 @@ from mn.db.open import open_database
 from mn.db.schema import metadata, new_uuid
 from mn.db.vault import Vault
 from mn.facilities.accounts.tables import DEFAULT_PASSWORD_NOTICE, ensure_admin
+from mn.facilities.backup_storage.ceph_chores import clean_pools
+from mn.facilities.backup_storage.connecting import track_stores
+from mn.facilities.ceph.servers import track_servers
+from mn.facilities.hosts.followers import Followers
 from mn.facilities.hosts.reconnector import Reconnector
 from mn.facilities.hosts.shell_output import remove_outputs
 from mn.facilities.hosts.stock import StockObserver
 from mn.facilities.hosts.tables import expect_hosts, host_table, load_deployed
 from mn.facilities.hosts.targets import target_of
+from mn.facilities.images.deletion import expunge_due
+from mn.facilities.issues.refresh import watch_issues
 from mn.facilities.management import HEARTBEAT_S, beat
+from mn.facilities.volumes.chores import clean_storages
+from mn.fleet.agents import CEPH_AGENT, KVM_AGENT, STORAGE_AGENT
 from mn.fleet.ansible import Agents, AnsibleDeployer
 from mn.fleet.ansible_run import Runs
 from mn.fleet.ca import CertificateAuthority
@@ -63,6 +71,7 @@ CA_DIR = "ca"
 ANSIBLE_DIR = "ansible"
 WHEELS_DIR = "wheels"
 WHEELHOUSE_DIR = "wheelhouse"
+STORAGE_DIR = "storage"
 OUTPUTS_DIR = "shell-outputs"
 CHORES_EVERY_S = 3600
 FIRST_LOOK_S = 10.0
@@ -82,6 +91,7 @@ class Node:
     url: str
     hooks: WebHooks
     reconnector: Reconnector
+    followers: Followers
     chores: list[asyncio.Task[None]]
 
 
@@ -123,8 +133,8 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
         Shares(settings.shell_hosts_at_once_in_all, settings.shell_hosts_at_once),
         _outputs(settings),
     )
-    reconnector = Reconnector(services)
-    fleet.observe(StockObserver(db, global_settings, reconnector))
+    reconnector, followers = Reconnector(services), Followers(services)
+    fleet.observe(StockObserver(db, global_settings, reconnector, followers))
     engine = Engine(
         db, services, resolver(codec), boundary=boundary, keep_s=lambda: global_settings[JOB_KEPT]
     )
@@ -140,6 +150,8 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
     try:
         bound, tls = await _bind(settings), _server_context(settings)
         await _track_hosts(services)
+        await track_stores(services)
+        await track_servers(services)
         await fleet.look(FIRST_LOOK_S)
         await hooks.start()
         resumed = await engine.start()
@@ -149,6 +161,7 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
     except BaseException:
         await runner.cleanup()
         await reconnector.stop()
+        await followers.stop()
         await engine.stop()
         await hooks.stop()
         await fleet.stop()
@@ -157,8 +170,9 @@ async def _start(settings: Settings, vault: Vault, db: Database, boundary: Bound
     chores = [
         asyncio.create_task(_chores(services, ca, context, server)),
         asyncio.create_task(_heartbeat(services)),
+        asyncio.create_task(watch_issues(services)),
     ]
-    return Node(services, engine, runner, url, hooks, reconnector, chores)
+    return Node(services, engine, runner, url, hooks, reconnector, followers, chores)
 
 
 async def stop(node: Node) -> None:
@@ -167,6 +181,7 @@ async def stop(node: Node) -> None:
         chore.cancel()
     await node.runner.cleanup()
     await node.reconnector.stop()
+    await node.followers.stop()
     await node.engine.stop()
     await node.hooks.stop()
     await node.services.fleet.stop()
@@ -237,7 +252,13 @@ async def _fleet(settings: Settings, db: Database) -> tuple[Fleet, CertificateAu
     if settings.local_agents:
         directory = settings.state_dir / AGENTS_DIR
         local = LocalDeployer(
-            directory, ca, root=settings.local_agent_root, rescan_s=settings.local_agent_rescan_s
+            directory,
+            ca,
+            root=settings.local_agent_root,
+            storage=settings.state_dir / STORAGE_DIR,
+            rescan_s=settings.local_agent_rescan_s,
+            libvirt=settings.local_agent_libvirt,
+            ceph=settings.local_agent_ceph,
         )
         deployers.append(local)
     fleet_uuid, ssh = await db.write(ensure_fleet), SshPool()
@@ -255,7 +276,12 @@ async def _real_hosts(
     await asyncio.to_thread(runs.clean)
     sources = Sources(settings.wheels_dir or settings.state_dir / WHEELS_DIR, settings.wheels_index)
     wheelhouse = Wheelhouse(settings.state_dir / WHEELHOUSE_DIR, sources)
-    agents = Agents(settings.agent_port, settings.agent_listen_address)
+    ports = {
+        KVM_AGENT.name: settings.agent_port,
+        STORAGE_AGENT.name: settings.storage_agent_port,
+        CEPH_AGENT.name: settings.ceph_agent_port,
+    }
+    agents = Agents(ports, settings.agent_listen_address)
     return AnsibleDeployer(fleet_uuid, client, ca, ssh, runs, wheelhouse, agents)
 
 
@@ -341,13 +367,16 @@ async def _heartbeat(services: Services) -> None:
 async def _chores(
     services: Services, ca: CertificateAuthority, context: ssl.SSLContext, server: RestServer
 ) -> None:
-    """Forget expired sessions and old audit lines, and renew certificates, the node's own and the agents'."""
+    """Forget old sessions and audit lines, clean storages, renew certificates of the node and the agents."""
     while True:
         await asyncio.sleep(CHORES_EVERY_S)
         try:
             await services.sessions.purge()
             await server.audit.purge()
             await remove_outputs(services)
+            await expunge_due(services)
+            await clean_storages(services)
+            await clean_pools(services)
             pair = await asyncio.to_thread(ca.client)
             context.load_cert_chain(pair.certificate, pair.key)
             await services.fleet.renew_certificates()

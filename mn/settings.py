@@ -13,7 +13,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from cephagent.protocol import AGENT_PORT as CEPH_AGENT_PORT
 from kvmagent.protocol import AGENT_PORT
+from storageagent.protocol import AGENT_PORT as STORAGE_AGENT_PORT
 
 
 class Settings(BaseSettings):
@@ -40,8 +42,21 @@ class Settings(BaseSettings):
     local_agent_root: Path = Field(
         Path("/"), description="the file tree that local agents read: / or a recorded machine"
     )
+    local_agent_libvirt: str | None = Field(
+        None,
+        description="URI of the libvirt that VMs of local agents run under, emulated; None: the system's",
+    )
+    local_agent_ceph: Path | None = Field(
+        None, description="configuration of the Ceph cluster that local agents see; None: the system's"
+    )
     local_agent_rescan_s: float = Field(30.0, gt=0, description="seconds between rescans of a local agent")
     agent_port: int = Field(AGENT_PORT, ge=1, le=65535, description="port of the agents on real hosts")
+    storage_agent_port: int = Field(
+        STORAGE_AGENT_PORT, ge=1, le=65535, description="port of the agents on image stores' servers"
+    )
+    ceph_agent_port: int = Field(
+        CEPH_AGENT_PORT, ge=1, le=65535, description="port of the agents beside Ceph monitors"
+    )
     agent_listen_address: str = Field("0.0.0.0", description="address of a host that its agent listens on")  # noqa: S104
     wheels_dir: Path | None = Field(
         None,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from pathlib import Path
 from typing import IO
 
 from agentkit.errors import HardpointError
+from agentkit.locks import content_if_taken, take
 from mn.fleet.processes import agent_homes, stop_agent, stop_process
 
 LOCK = "mn.lock"
@@ -24,9 +24,7 @@ class AlreadyRunningError(HardpointError):
 def take_lock(state: Path) -> IO[str]:
     """Lock a folder for as long as the file is open. Raises AlreadyRunningError, OSError."""
     file = (state / LOCK).open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not take(file):
         file.seek(0)
         holder = _parsed(file.read())
         file.close()
@@ -35,7 +33,7 @@ def take_lock(state: Path) -> IO[str]:
             "Internal error",
             f"a management node (pid {holder.get('pid', 'unknown')}) runs on the state folder {state}",
             remedy=f"use it at {holder.get('url', 'its port')}, or `hardpoint down --state {state}`",
-        ) from None
+        )
     write_lock(file, {"pid": os.getpid()})
     return file
 
@@ -71,13 +69,6 @@ def stop(state: Path) -> dict[str, bool | int]:
 
 
 def _holder(state: Path) -> int | None:
-    try:
-        with (state / LOCK).open() as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pid = _parsed(file.read()).get("pid")
-                return pid if isinstance(pid, int) else None
-    except FileNotFoundError:
-        return None
-    return None
+    content = content_if_taken(state / LOCK)
+    pid = _parsed(content.decode()).get("pid") if content is not None else None
+    return pid if isinstance(pid, int) else None

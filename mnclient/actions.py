@@ -10,6 +10,330 @@ from mnclient import inventories
 from mnclient import sdk
 
 
+class AddCephBackupStorageAction(sdk.Action[sdk.One[inventories.CephBackupStorageInventory]]):
+    """Keep images in a pool of a Ceph cluster, known by its monitors (manual 4.5.15.1)."""
+
+    Result = sdk.Result[sdk.One[inventories.CephBackupStorageInventory]]
+    _name = "AddCephBackupStorage"
+    _value = sdk.One
+    _inventory = inventories.CephBackupStorageInventory
+
+    monUrls: list[str] | None = None
+    """Required: monitors, user:password@host[:sshPort][/?monPort=6789]."""
+
+    name: str | None = None
+    """Required: name of the backup storage: a text of 1 to 255 characters, none of them a control character."""
+
+    poolName: str | None = None
+    """Ceph pool of the images: name of a pool: letters, digits and _ . + -, up to 127."""
+
+    url: str | None = None
+    """Where it keeps images: a folder of its server: a text."""
+
+    description: str | None = None
+    """Description of the backup storage: a text of up to 2048 characters."""
+
+    type: str | None = None
+    """ImageStoreBackupStorage or Ceph: one of Ceph."""
+
+    importImages: bool | None = None
+    """True or false."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AddCephPrimaryStorageAction(sdk.Action[sdk.One[inventories.CephPrimaryStorageInventory]]):
+    """Add the pools of a Ceph cluster, known by its monitors (manual 4.4.18.1)."""
+
+    Result = sdk.Result[sdk.One[inventories.CephPrimaryStorageInventory]]
+    _name = "AddCephPrimaryStorage"
+    _value = sdk.One
+    _inventory = inventories.CephPrimaryStorageInventory
+
+    monUrls: list[str] | None = None
+    """Required: monitors, user:password@host[:sshPort][/?monPort=6789]."""
+
+    name: str | None = None
+    """Required: name of the primary storage: a text of 1 to 255 characters, none of them a control character."""
+
+    zoneUuid: str | None = None
+    """Required: UUID of its zone: the uuid of a resource."""
+
+    rootVolumePoolName: str | None = None
+    """Ceph pool of root volumes: name of a pool: letters, digits and _ . + -, up to 127."""
+
+    dataVolumePoolName: str | None = None
+    """Ceph pool of data volumes: name of a pool: letters, digits and _ . + -, up to 127."""
+
+    imageCachePoolName: str | None = None
+    """Ceph pool of cached images: name of a pool: letters, digits and _ . + -, up to 127."""
+
+    url: str | None = None
+    """Its directory or export: a text."""
+
+    description: str | None = None
+    """Description of the primary storage: a text of up to 2048 characters."""
+
+    type: str | None = None
+    """LocalStorage, NFS, SharedBlock...: one of Ceph."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AddCephPrimaryStoragePoolAction(sdk.Action[sdk.One[inventories.CephPrimaryStoragePoolInventory]]):
+    """Let a Ceph primary storage use another pool (manual 4.4.18.6): one that is there, or a new one."""
+
+    Result = sdk.Result[sdk.One[inventories.CephPrimaryStoragePoolInventory]]
+    _name = "AddCephPrimaryStoragePool"
+    _value = sdk.One
+    _inventory = inventories.CephPrimaryStoragePoolInventory
+
+    primaryStorageUuid: str | None = None
+    """Required: UUID of the primary storage: the uuid of a resource."""
+
+    poolName: str | None = None
+    """Required: its name in the cluster: name of a pool: letters, digits and _ . + -, up to 127."""
+
+    aliasName: str | None = None
+    """What people call it: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description: a text of up to 2048 characters."""
+
+    type: str | None = None
+    """Root, Data or ImageCache: one of Root, Data."""
+
+    isCreate: bool | None = None
+    """True or false."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AddImageAction(sdk.Action[sdk.One[inventories.ImageInventory]]):
+    """Add an image from a URL to backup storages, which fetch it; it goes on when a node or agent dies."""
+
+    Result = sdk.Result[sdk.One[inventories.ImageInventory]]
+    _name = "AddImage"
+    _value = sdk.One
+    _inventory = inventories.ImageInventory
+
+    name: str | None = None
+    """Required: name of the image: a text of 1 to 255 characters, none of them a control character."""
+
+    url: str | None = None
+    """Required: where it was added from: where the backup storages fetch it: http://, https://, or file:///path on their server."""
+
+    format: str | None = None
+    """Required: qcow2, raw or iso: one of qcow2, raw, iso."""
+
+    backupStorageUuids: list[str] | None = None
+    """Required: uuids of backup storages."""
+
+    description: str | None = None
+    """Description of the image: a text of up to 2048 characters."""
+
+    mediaType: str | None = None
+    """RootVolumeTemplate, DataVolumeTemplate or ISO: one of RootVolumeTemplate, DataVolumeTemplate, ISO."""
+
+    guestOsType: str | None = None
+    """Operating system in it: a text of 1 to 255 characters, none of them a control character."""
+
+    system: bool | None = None
+    """Whether Hardpoint itself uses it: true or false."""
+
+    platform: str | None = None
+    """Linux, Windows, Other...: one of Linux, Windows, Other, Paravirtualization, WindowsVirtio."""
+
+    type: str | None = None
+    """Zstack: one of zstack."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AddImageStoreBackupStorageAction(sdk.Action[sdk.One[inventories.ImageStoreBackupStorageInventory]]):
+    """Add an image store: deploy its agent and open the store in a folder of its server (manual 4.5.14.1)."""
+
+    Result = sdk.Result[sdk.One[inventories.ImageStoreBackupStorageInventory]]
+    _name = "AddImageStoreBackupStorage"
+    _value = sdk.One
+    _inventory = inventories.ImageStoreBackupStorageInventory
+
+    hostname: str | None = None
+    """Required: address or name of its server: an IPv4 or IPv6 address or a host name."""
+
+    username: str | None = None
+    """Required: SSH user: a text of 1 to 255 characters, none of them a control character."""
+
+    password: str | None = None
+    """Required: password; it is stored encrypted and never shown: a text."""
+
+    url: str | None = None
+    """Required: where it keeps images: a folder of its server: a text that is not empty."""
+
+    name: str | None = None
+    """Required: name of the backup storage: a text of 1 to 255 characters, none of them a control character."""
+
+    sshPort: int | None = None
+    """SSH port: a whole number from 1 to 65535."""
+
+    description: str | None = None
+    """Description of the backup storage: a text of up to 2048 characters."""
+
+    type: str | None = None
+    """ImageStoreBackupStorage or Ceph: one of ImageStoreBackupStorage, ImageStore."""
+
+    importImages: bool | None = None
+    """True or false."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AddIpRangeAction(sdk.Action[sdk.One[inventories.IpRangeInventory]]):
+    """Give an L3 network a range of IPv4 addresses."""
+
+    Result = sdk.Result[sdk.One[inventories.IpRangeInventory]]
+    _name = "AddIpRange"
+    _value = sdk.One
+    _inventory = inventories.IpRangeInventory
+
+    l3NetworkUuid: str | None = None
+    """Required: UUID of the L3 network: the uuid of a resource."""
+
+    name: str | None = None
+    """Required: name of the IP range: a text of 1 to 255 characters, none of them a control character."""
+
+    startIp: str | None = None
+    """Required: its first address: a text that is not empty."""
+
+    endIp: str | None = None
+    """Required: its last address: a text that is not empty."""
+
+    netmask: str | None = None
+    """Required: netmask of the network: a text that is not empty."""
+
+    gateway: str | None = None
+    """Required: gateway of the network: a text that is not empty."""
+
+    description: str | None = None
+    """Description of the IP range: a text of up to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AddIpRangeByNetworkCidrAction(sdk.Action[sdk.One[inventories.IpRangeInventory]]):
+    """Give an L3 network all addresses of an IPv4 network but its gateway, the first one unless given."""
+
+    Result = sdk.Result[sdk.One[inventories.IpRangeInventory]]
+    _name = "AddIpRangeByNetworkCidr"
+    _value = sdk.One
+    _inventory = inventories.IpRangeInventory
+
+    l3NetworkUuid: str | None = None
+    """Required: UUID of the L3 network: the uuid of a resource."""
+
+    name: str | None = None
+    """Required: name of the IP range: a text of 1 to 255 characters, none of them a control character."""
+
+    networkCidr: str | None = None
+    """Required: the network that it is part of: a text that is not empty."""
+
+    gateway: str | None = None
+    """Gateway of the network: a text that is not empty."""
+
+    description: str | None = None
+    """Description of the IP range: a text of up to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AddIscsiServerAction(sdk.Action[sdk.One[inventories.IscsiServerInventory]]):
+    """Add an iSCSI server, which is one portal (manual 4.6.1)."""
+
+    Result = sdk.Result[sdk.One[inventories.IscsiServerInventory]]
+    _name = "AddIscsiServer"
+    _value = sdk.One
+    _inventory = inventories.IscsiServerInventory
+
+    ip: str | None = None
+    """Required: address or name of its portal: an IPv4 or IPv6 address or a host name."""
+
+    name: str | None = None
+    """Name of the iSCSI server: a text of 1 to 255 characters, none of them a control character."""
+
+    port: int | None = None
+    """Port of its portal: a whole number from 1 to 65535."""
+
+    chapUserName: str | None = None
+    """CHAP name of the hosts: a text of up to 128 characters; empty: no CHAP."""
+
+    chapUserPassword: str | None = None
+    """Stars when there is a CHAP secret: a text."""
+
+    mutualChapUserName: str | None = None
+    """CHAP name of the targets: a text of up to 128 characters; empty: no CHAP."""
+
+    mutualChapUserPassword: str | None = None
+    """Stars when there is a secret of the targets: a text."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
 class AddKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """Add a KVM host: look at it, deploy its agent, connect it, take stock of its devices (manual 4.3.9)."""
 
@@ -38,6 +362,204 @@ class AddKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
 
     description: str | None = None
     """Description of the host: a text of up to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AddLocalPrimaryStorageAction(sdk.Action[sdk.One[inventories.PrimaryStorageInventory]]):
+    """Add a local storage (manual 4.4.15.1): a directory on every host of the clusters it is attached to."""
+
+    Result = sdk.Result[sdk.One[inventories.PrimaryStorageInventory]]
+    _name = "AddLocalPrimaryStorage"
+    _value = sdk.One
+    _inventory = inventories.PrimaryStorageInventory
+
+    name: str | None = None
+    """Required: name of the primary storage: a text of 1 to 255 characters, none of them a control character."""
+
+    zoneUuid: str | None = None
+    """Required: UUID of its zone: the uuid of a resource."""
+
+    url: str | None = None
+    """Required: its directory or export: a directory or host:/export, a text of 1 to 1024 characters."""
+
+    description: str | None = None
+    """Description of the primary storage: a text of up to 2048 characters."""
+
+    type: str | None = None
+    """LocalStorage, NFS, SharedBlock...: one of LocalStorage."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AddMonToCephBackupStorageAction(sdk.Action[sdk.One[inventories.CephBackupStorageInventory]]):
+    """Add monitors to a Ceph backup storage (manual 4.5.15.4): all of them, or none."""
+
+    Result = sdk.Result[sdk.One[inventories.CephBackupStorageInventory]]
+    _name = "AddMonToCephBackupStorage"
+    _value = sdk.One
+    _inventory = inventories.CephBackupStorageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the backup storage: the uuid of a resource."""
+
+    monUrls: list[str] | None = None
+    """Required: monitors, user:password@host[:sshPort][/?monPort=6789]."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class AddMonToCephPrimaryStorageAction(sdk.Action[sdk.One[inventories.CephPrimaryStorageInventory]]):
+    """Add monitors to a Ceph primary storage (manual 4.4.18.3): all of them, or none."""
+
+    Result = sdk.Result[sdk.One[inventories.CephPrimaryStorageInventory]]
+    _name = "AddMonToCephPrimaryStorage"
+    _value = sdk.One
+    _inventory = inventories.CephPrimaryStorageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the primary storage: the uuid of a resource."""
+
+    monUrls: list[str] | None = None
+    """Required: monitors, user:password@host[:sshPort][/?monPort=6789]."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class AddNfsPrimaryStorageAction(sdk.Action[sdk.One[inventories.PrimaryStorageInventory]]):
+    """Add an NFS storage (manual 4.4.16.1); it is mounted when it is attached to a cluster."""
+
+    Result = sdk.Result[sdk.One[inventories.PrimaryStorageInventory]]
+    _name = "AddNfsPrimaryStorage"
+    _value = sdk.One
+    _inventory = inventories.PrimaryStorageInventory
+
+    name: str | None = None
+    """Required: name of the primary storage: a text of 1 to 255 characters, none of them a control character."""
+
+    zoneUuid: str | None = None
+    """Required: UUID of its zone: the uuid of a resource."""
+
+    url: str | None = None
+    """Required: its directory or export: a directory or host:/export, a text of 1 to 1024 characters."""
+
+    description: str | None = None
+    """Description of the primary storage: a text of up to 2048 characters."""
+
+    type: str | None = None
+    """LocalStorage, NFS, SharedBlock...: one of NFS."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AddSharedBlockGroupPrimaryStorageAction(sdk.Action[sdk.One[inventories.PrimaryStorageInventory]]):
+    """Add a shared-block storage (manual 4.4.19.1); its group is made when its first cluster comes."""
+
+    Result = sdk.Result[sdk.One[inventories.PrimaryStorageInventory]]
+    _name = "AddSharedBlockGroupPrimaryStorage"
+    _value = sdk.One
+    _inventory = inventories.PrimaryStorageInventory
+
+    name: str | None = None
+    """Required: name of the primary storage: a text of 1 to 255 characters, none of them a control character."""
+
+    zoneUuid: str | None = None
+    """Required: UUID of its zone: the uuid of a resource."""
+
+    diskUuids: list[str] | None = None
+    """Required: WWIDs of disks."""
+
+    description: str | None = None
+    """Description of the primary storage: a text of up to 2048 characters."""
+
+    type: str | None = None
+    """LocalStorage, NFS, SharedBlock...: one of SharedBlock."""
+
+    url: str | None = None
+    """Its directory or export: a directory or host:/export, a text of 1 to 1024 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AddSharedBlockToSharedBlockGroupAction(sdk.Action[sdk.One[inventories.SharedBlockGroupPrimaryStorageInventory]]):
+    """Take another LUN into a shared-block storage (manual 4.4.19.4); all its hosts have to see it."""
+
+    Result = sdk.Result[sdk.One[inventories.SharedBlockGroupPrimaryStorageInventory]]
+    _name = "AddSharedBlockToSharedBlockGroup"
+    _value = sdk.One
+    _inventory = inventories.SharedBlockGroupPrimaryStorageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the primary storage: the uuid of a resource."""
+
+    diskUuid: str | None = None
+    """Required: the WWID of a disk, as GetSharedBlockCandidate shows it."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class AddSharedMountPointPrimaryStorageAction(sdk.Action[sdk.One[inventories.PrimaryStorageInventory]]):
+    """Add a directory of a shared file system (manual 4.4.17.1), which must be mounted on all hosts."""
+
+    Result = sdk.Result[sdk.One[inventories.PrimaryStorageInventory]]
+    _name = "AddSharedMountPointPrimaryStorage"
+    _value = sdk.One
+    _inventory = inventories.PrimaryStorageInventory
+
+    name: str | None = None
+    """Required: name of the primary storage: a text of 1 to 255 characters, none of them a control character."""
+
+    zoneUuid: str | None = None
+    """Required: UUID of its zone: the uuid of a resource."""
+
+    url: str | None = None
+    """Required: its directory or export: a directory or host:/export, a text of 1 to 1024 characters."""
+
+    description: str | None = None
+    """Description of the primary storage: a text of up to 2048 characters."""
+
+    type: str | None = None
+    """LocalStorage, NFS, SharedBlock...: one of SharedMountPoint."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""
@@ -88,6 +610,186 @@ class AddSimulatorHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """UUID for the new resource; one is made when it is left out."""
 
 
+class AttachBackupStorageToZoneAction(sdk.Action[sdk.One[inventories.BackupStorageInventory]]):
+    """Let a zone use the images of a backup storage (manual 4.5.10)."""
+
+    Result = sdk.Result[sdk.One[inventories.BackupStorageInventory]]
+    _name = "AttachBackupStorageToZone"
+    _value = sdk.One
+    _inventory = inventories.BackupStorageInventory
+
+    zoneUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    backupStorageUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class AttachDataVolumeToVmAction(sdk.Action[sdk.One[inventories.VolumeInventory]]):
+    """Give a VM a data volume, at once when it runs; one that is on no storage yet is made."""
+
+    Result = sdk.Result[sdk.One[inventories.VolumeInventory]]
+    _name = "AttachDataVolumeToVm"
+    _value = sdk.One
+    _inventory = inventories.VolumeInventory
+
+    volumeUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    vmInstanceUuid: str | None = None
+    """Required: UUID of the VM that it is attached to: a uuid of 32 lower-case hex digits."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class AttachIscsiServerToClusterAction(sdk.Action[sdk.One[inventories.IscsiServerInventory]]):
+    """Have the hosts of a cluster log in to an iSCSI server (manual 4.6.6)."""
+
+    Result = sdk.Result[sdk.One[inventories.IscsiServerInventory]]
+    _name = "AttachIscsiServerToCluster"
+    _value = sdk.One
+    _inventory = inventories.IscsiServerInventory
+
+    uuid: str | None = None
+    """Required: UUID of the iSCSI server: a uuid of 32 lower-case hex digits."""
+
+    clusterUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class AttachL2NetworkToClusterAction(sdk.Action[sdk.One[inventories.L2NetworkInventory]]):
+    """Make an L2 network's bridge on the hosts of a cluster; all that are connected must be able to."""
+
+    Result = sdk.Result[sdk.One[inventories.L2NetworkInventory]]
+    _name = "AttachL2NetworkToCluster"
+    _value = sdk.One
+    _inventory = inventories.L2NetworkInventory
+
+    l2NetworkUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    clusterUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class AttachPciDeviceToVmAction(sdk.Action[sdk.One[inventories.PciDeviceInventory]]):
+    """Give a VM a PCI device, at once when it runs (manual 4.3.11.6)."""
+
+    Result = sdk.Result[sdk.One[inventories.PciDeviceInventory]]
+    _name = "AttachPciDeviceToVm"
+    _value = sdk.One
+    _inventory = inventories.PciDeviceInventory
+
+    pciDeviceUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    vmInstanceUuid: str | None = None
+    """Required: UUID of the VM it is attached to: the uuid of a resource."""
+
+    wholeGroup: bool | None = None
+    """True or false."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class AttachPrimaryStorageToClusterAction(sdk.Action[sdk.One[inventories.PrimaryStorageInventory]]):
+    """Have the hosts of a cluster use a primary storage (manual 4.4.3)."""
+
+    Result = sdk.Result[sdk.One[inventories.PrimaryStorageInventory]]
+    _name = "AttachPrimaryStorageToCluster"
+    _value = sdk.One
+    _inventory = inventories.PrimaryStorageInventory
+
+    clusterUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    primaryStorageUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class AttachUsbDeviceToVmAction(sdk.Action[sdk.One[inventories.UsbDeviceInventory]]):
+    """Give a VM a USB device of its host (manual 4.3.13.1): at once when it runs, else at its next start."""
+
+    Result = sdk.Result[sdk.One[inventories.UsbDeviceInventory]]
+    _name = "AttachUsbDeviceToVm"
+    _value = sdk.One
+    _inventory = inventories.UsbDeviceInventory
+
+    usbDeviceUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    vmInstanceUuid: str | None = None
+    """Required: UUID of the VM it is attached to: the uuid of a resource."""
+
+    attachType: str | None = None
+    """One of PassThrough."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class BackupStorageMigrateImageAction(sdk.Action[sdk.One[inventories.ImageInventory]]):
+    """Move an image to another backup storage (manual 4.5.12): it is copied, checked, then taken away."""
+
+    Result = sdk.Result[sdk.One[inventories.ImageInventory]]
+    _name = "BackupStorageMigrateImage"
+    _value = sdk.One
+    _inventory = inventories.ImageInventory
+
+    imageUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    srcBackupStorageUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    dstBackupStorageUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class CancelLongJobAction(sdk.Action[sdk.Value]):
     """Cancel a long job: what it has done is undone. One that has ended stays as it is."""
 
@@ -106,6 +808,27 @@ class CancelLongJobAction(sdk.Action[sdk.Value]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class ChangeBackupStorageStateAction(sdk.Action[sdk.One[inventories.BackupStorageInventory]]):
+    """Enable or disable a backup storage (manual 4.5.4): a disabled one takes and gives no images."""
+
+    Result = sdk.Result[sdk.One[inventories.BackupStorageInventory]]
+    _name = "ChangeBackupStorageState"
+    _value = sdk.One
+    _inventory = inventories.BackupStorageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the backup storage: the uuid of a resource."""
+
+    stateEvent: str | None = None
+    """Required: what to do to the state: a state event such as enable or disable."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class ChangeClusterStateAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """Enable or disable a cluster with its hosts (manual 4.2.5)."""
 
@@ -116,6 +839,27 @@ class ChangeClusterStateAction(sdk.Action[sdk.One[inventories.ClusterInventory]]
 
     uuid: str | None = None
     """Required: UUID of the cluster: the uuid of a resource."""
+
+    stateEvent: str | None = None
+    """Required: what to do to the state: a state event such as enable or disable."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ChangeDiskOfferingStateAction(sdk.Action[sdk.One[inventories.DiskOfferingInventory]]):
+    """Enable or disable a disk offering: no volume is made of a disabled one."""
+
+    Result = sdk.Result[sdk.One[inventories.DiskOfferingInventory]]
+    _name = "ChangeDiskOfferingState"
+    _value = sdk.One
+    _inventory = inventories.DiskOfferingInventory
+
+    uuid: str | None = None
+    """Required: UUID of the disk offering: the uuid of a resource."""
 
     stateEvent: str | None = None
     """Required: what to do to the state: a state event such as enable or disable."""
@@ -148,6 +892,90 @@ class ChangeHostStateAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class ChangeImageStateAction(sdk.Action[sdk.One[inventories.ImageInventory]]):
+    """Enable or disable an image: nothing new is made of a disabled one."""
+
+    Result = sdk.Result[sdk.One[inventories.ImageInventory]]
+    _name = "ChangeImageState"
+    _value = sdk.One
+    _inventory = inventories.ImageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the image: the uuid of a resource."""
+
+    stateEvent: str | None = None
+    """Required: what to do to the state: a state event such as enable or disable."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ChangeInstanceOfferingStateAction(sdk.Action[sdk.One[inventories.InstanceOfferingInventory]]):
+    """Enable or disable an instance offering; a disabled one makes no new VMs."""
+
+    Result = sdk.Result[sdk.One[inventories.InstanceOfferingInventory]]
+    _name = "ChangeInstanceOfferingState"
+    _value = sdk.One
+    _inventory = inventories.InstanceOfferingInventory
+
+    uuid: str | None = None
+    """Required: UUID of the instance offering: the uuid of a resource."""
+
+    stateEvent: str | None = None
+    """Required: what to do to the state: a state event such as enable or disable."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ChangePrimaryStorageStateAction(sdk.Action[sdk.One[inventories.PrimaryStorageInventory]]):
+    """Enable, disable or maintain a primary storage (manual 4.4.8): only an enabled one takes new volumes."""
+
+    Result = sdk.Result[sdk.One[inventories.PrimaryStorageInventory]]
+    _name = "ChangePrimaryStorageState"
+    _value = sdk.One
+    _inventory = inventories.PrimaryStorageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the primary storage: the uuid of a resource."""
+
+    stateEvent: str | None = None
+    """Required: what to do to the state: a state event: enable, disable, maintain or deleting."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ChangeVolumeStateAction(sdk.Action[sdk.One[inventories.VolumeInventory]]):
+    """Enable or disable a volume: a disabled one cannot be attached to a VM."""
+
+    Result = sdk.Result[sdk.One[inventories.VolumeInventory]]
+    _name = "ChangeVolumeState"
+    _value = sdk.One
+    _inventory = inventories.VolumeInventory
+
+    uuid: str | None = None
+    """Required: UUID of the volume: the uuid of a resource."""
+
+    stateEvent: str | None = None
+    """Required: what to do to the state: a state event such as enable or disable."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class ChangeZoneStateAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
     """Enable or disable a zone with its clusters and their hosts (manual 4.1.5)."""
 
@@ -161,6 +989,24 @@ class ChangeZoneStateAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
 
     stateEvent: str | None = None
     """Required: what to do to the state: a state event such as enable or disable."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class CleanUpImageCacheOnPrimaryStorageAction(sdk.Action[sdk.Value]):
+    """Remove the cached images that no volume stands on (manual 4.4.10)."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "CleanUpImageCacheOnPrimaryStorage"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""
@@ -232,6 +1078,294 @@ class CreateClusterAction(sdk.Action[sdk.One[inventories.ClusterInventory]]):
     """UUID for the new resource; one is made when it is left out."""
 
 
+class CreateDataVolumeAction(sdk.Action[sdk.One[inventories.VolumeInventory]]):
+    """Create an empty data volume, of a disk offering or of a size."""
+
+    Result = sdk.Result[sdk.One[inventories.VolumeInventory]]
+    _name = "CreateDataVolume"
+    _value = sdk.One
+    _inventory = inventories.VolumeInventory
+
+    name: str | None = None
+    """Required: name of the volume: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the volume: a text of up to 2048 characters."""
+
+    diskOfferingUuid: str | None = None
+    """UUID of the disk offering that it was made of: the uuid of a resource."""
+
+    diskSize: int | None = None
+    """Bytes, a whole number from 1 to 1125899906842624."""
+
+    primaryStorageUuid: str | None = None
+    """UUID of the primary storage that it is on: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class CreateDataVolumeFromVolumeTemplateAction(sdk.Action[sdk.One[inventories.VolumeInventory]]):
+    """Create a data volume with the content of an image."""
+
+    Result = sdk.Result[sdk.One[inventories.VolumeInventory]]
+    _name = "CreateDataVolumeFromVolumeTemplate"
+    _value = sdk.One
+    _inventory = inventories.VolumeInventory
+
+    imageUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    name: str | None = None
+    """Required: name of the volume: a text of 1 to 255 characters, none of them a control character."""
+
+    primaryStorageUuid: str | None = None
+    """Required: UUID of the primary storage that it is on: the uuid of a resource."""
+
+    hostUuid: str | None = None
+    """The uuid of a resource."""
+
+    description: str | None = None
+    """Description of the volume: a text of up to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class CreateDiskOfferingAction(sdk.Action[sdk.One[inventories.DiskOfferingInventory]]):
+    """Create a disk offering, enabled."""
+
+    Result = sdk.Result[sdk.One[inventories.DiskOfferingInventory]]
+    _name = "CreateDiskOffering"
+    _value = sdk.One
+    _inventory = inventories.DiskOfferingInventory
+
+    name: str | None = None
+    """Required: name of the disk offering: a text of 1 to 255 characters, none of them a control character."""
+
+    diskSize: int | None = None
+    """Required: bytes of a volume: bytes, a whole number from 1 to 1125899906842624."""
+
+    description: str | None = None
+    """Description of the disk offering: a text of up to 2048 characters."""
+
+    sortKey: int | None = None
+    """Where it stands in lists: a whole number."""
+
+    allocationStrategy: str | None = None
+    """One of DefaultPrimaryStorageAllocationStrategy."""
+
+    type: str | None = None
+    """Zstack: one of zstack."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class CreateInstanceOfferingAction(sdk.Action[sdk.One[inventories.InstanceOfferingInventory]]):
+    """Create an instance offering, enabled."""
+
+    Result = sdk.Result[sdk.One[inventories.InstanceOfferingInventory]]
+    _name = "CreateInstanceOffering"
+    _value = sdk.One
+    _inventory = inventories.InstanceOfferingInventory
+
+    name: str | None = None
+    """Required: name of the instance offering: a text of 1 to 255 characters, none of them a control character."""
+
+    cpuNum: int | None = None
+    """Required: virtual CPUs: a number of virtual CPUs, 1 to 1024."""
+
+    memorySize: int | None = None
+    """Required: bytes of memory: a number of bytes of memory."""
+
+    description: str | None = None
+    """Description of the instance offering: a text of up to 2048 characters."""
+
+    allocatorStrategy: str | None = None
+    """How hosts for such VMs are chosen: a strategy: DefaultHostAllocatorStrategy, LeastVmPreferredHostAllocatorStrategy."""
+
+    sortKey: int | None = None
+    """A number that clients sort by: a whole number that clients sort by."""
+
+    type: str | None = None
+    """UserVm: a text of 1 to 255 characters, none of them a control character."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class CreateL2NoVlanNetworkAction(sdk.Action[sdk.One[inventories.L2NetworkInventory]]):
+    """Create an L2 network whose VMs are on an interface of the hosts as it is."""
+
+    Result = sdk.Result[sdk.One[inventories.L2NetworkInventory]]
+    _name = "CreateL2NoVlanNetwork"
+    _value = sdk.One
+    _inventory = inventories.L2NetworkInventory
+
+    name: str | None = None
+    """Required: name of the L2 network: a text of 1 to 255 characters, none of them a control character."""
+
+    zoneUuid: str | None = None
+    """Required: UUID of its zone: the uuid of a resource."""
+
+    physicalInterface: str | None = None
+    """Required: interface of the hosts: the name of a network interface, at most 15 characters."""
+
+    description: str | None = None
+    """Description of the L2 network: a text of up to 2048 characters."""
+
+    type: str | None = None
+    """L2NoVlanNetwork or L2VlanNetwork: one of L2NoVlanNetwork."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class CreateL2VlanNetworkAction(sdk.Action[sdk.One[inventories.L2VlanNetworkInventory]]):
+    """Create an L2 network whose VMs are on a VLAN of an interface of the hosts."""
+
+    Result = sdk.Result[sdk.One[inventories.L2VlanNetworkInventory]]
+    _name = "CreateL2VlanNetwork"
+    _value = sdk.One
+    _inventory = inventories.L2VlanNetworkInventory
+
+    name: str | None = None
+    """Required: name of the L2 network: a text of 1 to 255 characters, none of them a control character."""
+
+    zoneUuid: str | None = None
+    """Required: UUID of its zone: the uuid of a resource."""
+
+    physicalInterface: str | None = None
+    """Required: interface of the hosts: the name of a network interface, at most 15 characters."""
+
+    vlan: int | None = None
+    """Required: VLAN tag, 1 to 4094: a VLAN tag, 1 to 4094."""
+
+    description: str | None = None
+    """Description of the L2 network: a text of up to 2048 characters."""
+
+    type: str | None = None
+    """L2NoVlanNetwork or L2VlanNetwork: one of L2VlanNetwork."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class CreateL3NetworkAction(sdk.Action[sdk.One[inventories.L3NetworkInventory]]):
+    """Create an L3 network on an L2 network, enabled and without addresses."""
+
+    Result = sdk.Result[sdk.One[inventories.L3NetworkInventory]]
+    _name = "CreateL3Network"
+    _value = sdk.One
+    _inventory = inventories.L3NetworkInventory
+
+    name: str | None = None
+    """Required: name of the L3 network: a text of 1 to 255 characters, none of them a control character."""
+
+    l2NetworkUuid: str | None = None
+    """Required: UUID of the L2 network that it is on: the uuid of a resource."""
+
+    description: str | None = None
+    """Description of the L3 network: a text of up to 2048 characters."""
+
+    type: str | None = None
+    """L3BasicNetwork: one of L3BasicNetwork."""
+
+    category: str | None = None
+    """Public, Private or System: one of Public, Private, System."""
+
+    system: bool | None = None
+    """Whether it is for the system's own use: true or false."""
+
+    dnsDomain: str | None = None
+    """Domain of its VMs: a text of 1 to 255 characters, none of them a control character."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class CreatePciDeviceOfferingAction(sdk.Action[sdk.One[inventories.PciDeviceOfferingInventory]]):
+    """Create a PCI device offering; devices with its ids are matched at once and from now on (manual 4.3.11.8)."""
+
+    Result = sdk.Result[sdk.One[inventories.PciDeviceOfferingInventory]]
+    _name = "CreatePciDeviceOffering"
+    _value = sdk.One
+    _inventory = inventories.PciDeviceOfferingInventory
+
+    vendorId: str | None = None
+    """Required: PCI vendor id, 4 hex digits: an id of 4 hex digits, 10de."""
+
+    deviceId: str | None = None
+    """Required: PCI device id, 4 hex digits: an id of 4 hex digits, 10de."""
+
+    subvendorId: str | None = None
+    """Subsystem vendor id, any when there is none: an id of 4 hex digits; 0000 is any."""
+
+    subdeviceId: str | None = None
+    """Subsystem id, any when there is none: an id of 4 hex digits; 0000 is any."""
+
+    name: str | None = None
+    """Name of the PCI device offering: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the PCI device offering: a text of up to 2048 characters."""
+
+    type: str | None = None
+    """GPU_Video, GPU_Audio or Generic: one of GPU_Video, GPU_Audio, Generic."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
 class CreateSystemTagAction(sdk.Action[sdk.One[inventories.SystemTagInventory]]):
     """Give a resource a system tag of a kind that its type may have."""
 
@@ -280,6 +1414,99 @@ class CreateUserTagAction(sdk.Action[sdk.One[inventories.UserTagInventory]]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class CreateVmInstanceAction(sdk.Action[sdk.One[inventories.VmInstanceInventory]]):
+    """Create a VM and, unless `strategy` says otherwise, start it."""
+
+    Result = sdk.Result[sdk.One[inventories.VmInstanceInventory]]
+    _name = "CreateVmInstance"
+    _value = sdk.One
+    _inventory = inventories.VmInstanceInventory
+
+    name: str | None = None
+    """Required: name of the VM: a text of 1 to 255 characters, none of them a control character."""
+
+    instanceOfferingUuid: str | None = None
+    """UUID of the offering that it was made of: the uuid of a resource."""
+
+    cpuNum: int | None = None
+    """Virtual CPUs: a number of virtual CPUs, 1 to 1024."""
+
+    memorySize: int | None = None
+    """Bytes of memory: a number of bytes of memory."""
+
+    imageUuid: str | None = None
+    """UUID of the image that its root volume was made of: the uuid of a resource."""
+
+    rootDiskOfferingUuid: str | None = None
+    """The uuid of a resource."""
+
+    dataDiskOfferingUuids: list[str] | None = None
+    """A list, each item the uuid of a resource."""
+
+    primaryStorageUuidForRootVolume: str | None = None
+    """The uuid of a resource."""
+
+    l3NetworkUuids: list[str] | None = None
+    """A list, each item the uuid of a resource."""
+
+    defaultL3NetworkUuid: str | None = None
+    """UUID of the L3 network of its default route: the uuid of a resource."""
+
+    zoneUuid: str | None = None
+    """UUID of its zone: the uuid of a resource."""
+
+    clusterUuid: str | None = None
+    """UUID of the cluster that it runs or last ran in: the uuid of a resource."""
+
+    hostUuid: str | None = None
+    """UUID of the host that it is on: the uuid of a resource."""
+
+    type: str | None = None
+    """UserVm or ApplianceVm: one of UserVm."""
+
+    description: str | None = None
+    """Description of the VM: a text of up to 2048 characters."""
+
+    strategy: str | None = None
+    """One of InstantStart, JustCreate, CreateStopped."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
+class CreateVolumeSnapshotAction(sdk.Action[sdk.One[inventories.VolumeSnapshotInventory]]):
+    """Keep a volume as it is now; no running VM may have it."""
+
+    Result = sdk.Result[sdk.One[inventories.VolumeSnapshotInventory]]
+    _name = "CreateVolumeSnapshot"
+    _value = sdk.One
+    _inventory = inventories.VolumeSnapshotInventory
+
+    volumeUuid: str | None = None
+    """Required: UUID of the volume: the uuid of a resource."""
+
+    name: str | None = None
+    """Required: name of the snapshot: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the snapshot: a text of up to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
 class CreateZoneAction(sdk.Action[sdk.One[inventories.ZoneInventory]]):
     """Create a zone, enabled (manual 4.1.1)."""
 
@@ -325,6 +1552,45 @@ class DeleteAccountAction(sdk.Action[sdk.Value]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class DeleteBackupStorageAction(sdk.Action[sdk.Value]):
+    """Delete a backup storage (manual 4.5.1): its agent leaves the server, what it keeps stays there."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteBackupStorage"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DeleteCephPrimaryStoragePoolAction(sdk.Action[sdk.Value]):
+    """Have a Ceph primary storage no longer use a pool (manual 4.4.18.7); the pool itself stays."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteCephPrimaryStoragePool"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class DeleteClusterAction(sdk.Action[sdk.Value]):
     """Delete a cluster with its hosts (manual 4.2.2)."""
 
@@ -346,11 +1612,203 @@ class DeleteClusterAction(sdk.Action[sdk.Value]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class DeleteDataVolumeAction(sdk.Action[sdk.Value]):
+    """Delete a data volume that is attached to no VM; it can be recovered for three days."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteDataVolume"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DeleteDiskOfferingAction(sdk.Action[sdk.Value]):
+    """Delete a disk offering; volumes that were made of it stay."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteDiskOffering"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DeleteExportedImageFromBackupStorageAction(sdk.Action[sdk.Value]):
+    """End the export of an image (manual 4.5.9); done also when it is not exported."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteExportedImageFromBackupStorage"
+    _value = sdk.Value
+    _inventory = None
+
+    backupStorageUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    imageUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class DeleteHostAction(sdk.Action[sdk.Value]):
     """Delete a host (manual 4.3.2): its agent is removed from it, its devices and tags go with it."""
 
     Result = sdk.Result[sdk.Value]
     _name = "DeleteHost"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DeleteImageAction(sdk.Action[sdk.Value]):
+    """Delete an image, or take it from some backup storages."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteImage"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    backupStorageUuids: list[str] | None = None
+    """The uuid of a resource."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DeleteInstanceOfferingAction(sdk.Action[sdk.Value]):
+    """Delete an instance offering; VMs made from it keep what they have."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteInstanceOffering"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DeleteIpRangeAction(sdk.Action[sdk.Value]):
+    """Delete an address range; no VM may have an address of it, unless it is enforced."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteIpRange"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DeleteIscsiServerAction(sdk.Action[sdk.Value]):
+    """Delete an iSCSI server (manual 4.6.2)."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteIscsiServer"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DeleteL2NetworkAction(sdk.Action[sdk.Value]):
+    """Delete an L2 network with its L3 networks and take its bridges from the hosts."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteL2Network"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DeleteL3NetworkAction(sdk.Action[sdk.Value]):
+    """Delete an L3 network with its ranges; no VM may have an address of it, unless it is enforced."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteL3Network"
     _value = sdk.Value
     _inventory = None
 
@@ -385,11 +1843,95 @@ class DeleteLongJobAction(sdk.Action[sdk.Value]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class DeletePciDeviceAction(sdk.Action[sdk.Value]):
+    """Forget a PCI device that its host has no more (manual 4.3.11.3); only Inactive ones can be deleted."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeletePciDevice"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DeletePciDeviceOfferingAction(sdk.Action[sdk.Value]):
+    """Delete a PCI device offering and its references; VMs keep their devices (manual 4.3.11.9)."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeletePciDeviceOffering"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DeletePrimaryStorageAction(sdk.Action[sdk.Value]):
+    """Delete a primary storage that is attached to no cluster (manual 4.4.1); files on it stay."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeletePrimaryStorage"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class DeleteTagAction(sdk.Action[sdk.Value]):
     """Take a tag away."""
 
     Result = sdk.Result[sdk.Value]
     _name = "DeleteTag"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DeleteVolumeSnapshotAction(sdk.Action[sdk.Value]):
+    """Delete a snapshot with those that were taken after it; the volume stays as it is."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DeleteVolumeSnapshot"
     _value = sdk.Value
     _inventory = None
 
@@ -427,12 +1969,312 @@ class DeleteZoneAction(sdk.Action[sdk.Value]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class DestroyVmInstanceAction(sdk.Action[sdk.Value]):
+    """Stop a VM by force and mark it Destroyed: it can be recovered until it is expunged."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "DestroyVmInstance"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: a uuid of 32 lower-case hex digits."""
+
+    deleteMode: str | None = None
+    """Permissive stops at the first refusal, Enforcing goes on whatever happens: one of Permissive, Enforcing."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DetachBackupStorageFromZoneAction(sdk.Action[sdk.One[inventories.BackupStorageInventory]]):
+    """Take a backup storage from a zone (manual 4.5.11)."""
+
+    Result = sdk.Result[sdk.One[inventories.BackupStorageInventory]]
+    _name = "DetachBackupStorageFromZone"
+    _value = sdk.One
+    _inventory = inventories.BackupStorageInventory
+
+    zoneUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    backupStorageUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DetachDataVolumeFromVmAction(sdk.Action[sdk.One[inventories.VolumeInventory]]):
+    """Take a data volume from its VM; a running VM has to let go of it."""
+
+    Result = sdk.Result[sdk.One[inventories.VolumeInventory]]
+    _name = "DetachDataVolumeFromVm"
+    _value = sdk.One
+    _inventory = inventories.VolumeInventory
+
+    uuid: str | None = None
+    """Required: UUID of the volume: a uuid of 32 lower-case hex digits."""
+
+    vmUuid: str | None = None
+    """A uuid of 32 lower-case hex digits."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DetachIscsiServerFromClusterAction(sdk.Action[sdk.One[inventories.IscsiServerInventory]]):
+    """Have the hosts of a cluster log out of an iSCSI server (manual 4.6.7)."""
+
+    Result = sdk.Result[sdk.One[inventories.IscsiServerInventory]]
+    _name = "DetachIscsiServerFromCluster"
+    _value = sdk.One
+    _inventory = inventories.IscsiServerInventory
+
+    uuid: str | None = None
+    """Required: UUID of the iSCSI server: a uuid of 32 lower-case hex digits."""
+
+    clusterUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DetachL2NetworkFromClusterAction(sdk.Action[sdk.One[inventories.L2NetworkInventory]]):
+    """Take an L2 network's bridge from the hosts of a cluster; no VM there may run on it."""
+
+    Result = sdk.Result[sdk.One[inventories.L2NetworkInventory]]
+    _name = "DetachL2NetworkFromCluster"
+    _value = sdk.One
+    _inventory = inventories.L2NetworkInventory
+
+    l2NetworkUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    clusterUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DetachPciDeviceFromVmAction(sdk.Action[sdk.One[inventories.PciDeviceInventory]]):
+    """Take a PCI device from its VM, with what only goes with it; its host's driver has it again (manual 4.3.11.7)."""
+
+    Result = sdk.Result[sdk.One[inventories.PciDeviceInventory]]
+    _name = "DetachPciDeviceFromVm"
+    _value = sdk.One
+    _inventory = inventories.PciDeviceInventory
+
+    pciDeviceUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    vmInstanceUuid: str | None = None
+    """Required: UUID of the VM it is attached to: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DetachPrimaryStorageFromClusterAction(sdk.Action[sdk.One[inventories.PrimaryStorageInventory]]):
+    """Have the hosts of a cluster no longer use a primary storage (manual 4.4.4)."""
+
+    Result = sdk.Result[sdk.One[inventories.PrimaryStorageInventory]]
+    _name = "DetachPrimaryStorageFromCluster"
+    _value = sdk.One
+    _inventory = inventories.PrimaryStorageInventory
+
+    clusterUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    primaryStorageUuid: str | None = None
+    """Required: a uuid of 32 lower-case hex digits."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class DetachUsbDeviceFromVmAction(sdk.Action[sdk.One[inventories.UsbDeviceInventory]]):
+    """Take a USB device from its VM (manual 4.3.13.2), also from one that is stopped or whose host is lost."""
+
+    Result = sdk.Result[sdk.One[inventories.UsbDeviceInventory]]
+    _name = "DetachUsbDeviceFromVm"
+    _value = sdk.One
+    _inventory = inventories.UsbDeviceInventory
+
+    usbDeviceUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ExportImageFromBackupStorageAction(sdk.Action[inventories.ExportImageFromBackupStorageReply]):
+    """Let an image be downloaded by its URL (manual 4.5.8); exported already, its URL is renewed."""
+
+    Result = sdk.Result[inventories.ExportImageFromBackupStorageReply]
+    _name = "ExportImageFromBackupStorage"
+    _value = inventories.ExportImageFromBackupStorageReply
+    _inventory = None
+
+    backupStorageUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    imageUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ExpungeDataVolumeAction(sdk.Action[sdk.Value]):
+    """Remove a deleted data volume for good, with its snapshots."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "ExpungeDataVolume"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ExpungeImageAction(sdk.Action[sdk.Value]):
+    """Take a deleted image out of its backup storages; their space is freed by ReclaimSpaceFromImageStore."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "ExpungeImage"
+    _value = sdk.Value
+    _inventory = None
+
+    imageUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    backupStorageUuids: list[str] | None = None
+    """The uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ExpungeVmInstanceAction(sdk.Action[sdk.Value]):
+    """Remove a Destroyed VM for good, with its root volume; its data volumes stay."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "ExpungeVmInstance"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class GetApiDescriptionAction(sdk.Action[inventories.GetApiDescriptionReply]):
     """Describe the API of this node, for clients: its operations and resources as `python -m mn describe` prints them."""
 
     Result = sdk.Result[inventories.GetApiDescriptionReply]
     _name = "GetApiDescription"
     _value = inventories.GetApiDescriptionReply
+    _inventory = None
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetBackupStorageCandidatesForImageMigrationAction(sdk.Action[inventories.GetBackupStorageCandidatesForImageMigrationReply]):
+    """List the backup storages that images of one can be moved to (manual 4.5.13)."""
+
+    Result = sdk.Result[inventories.GetBackupStorageCandidatesForImageMigrationReply]
+    _name = "GetBackupStorageCandidatesForImageMigration"
+    _value = inventories.GetBackupStorageCandidatesForImageMigrationReply
+    _inventory = None
+
+    srcBackupStorageUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetBackupStorageCapacityAction(sdk.Action[inventories.GetBackupStorageCapacityReply]):
+    """Add up the capacity of backup storages (manual 4.5.5), of zones, or of all."""
+
+    Result = sdk.Result[inventories.GetBackupStorageCapacityReply]
+    _name = "GetBackupStorageCapacity"
+    _value = inventories.GetBackupStorageCapacityReply
+    _inventory = None
+
+    zoneUuids: list[str] | None = None
+    """The uuid of a resource."""
+
+    backupStorageUuids: list[str] | None = None
+    """The uuid of a resource."""
+
+    all: bool | None = None
+    """True or false."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetBackupStorageTypesAction(sdk.Action[inventories.GetBackupStorageTypesReply]):
+    """List the types of backup storages (manual 4.5.6)."""
+
+    Result = sdk.Result[inventories.GetBackupStorageTypesReply]
+    _name = "GetBackupStorageTypes"
+    _value = inventories.GetBackupStorageTypesReply
     _inventory = None
 
     systemTags: list[str] | None = None
@@ -523,6 +2365,174 @@ class GetHypervisorTypesAction(sdk.Action[sdk.Value]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class GetLocalStorageHostDiskCapacityAction(sdk.Action[inventories.GetLocalStorageHostDiskCapacityReply]):
+    """Say how much room a local storage has on its hosts, or on one of them (manual 4.4.15.4)."""
+
+    Result = sdk.Result[inventories.GetLocalStorageHostDiskCapacityReply]
+    _name = "GetLocalStorageHostDiskCapacity"
+    _value = inventories.GetLocalStorageHostDiskCapacityReply
+    _inventory = None
+
+    primaryStorageUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    hostUuid: str | None = None
+    """The uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetPciDeviceCandidatesForAttachingVmAction(sdk.Action[inventories.GetPciDeviceCandidatesForAttachingVmReply]):
+    """List the PCI devices that a VM could get (manual 4.3.11.4); `explain` lists the others as well."""
+
+    Result = sdk.Result[inventories.GetPciDeviceCandidatesForAttachingVmReply]
+    _name = "GetPciDeviceCandidatesForAttachingVm"
+    _value = inventories.GetPciDeviceCandidatesForAttachingVmReply
+    _inventory = None
+
+    vmInstanceUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    types: list[str] | None = None
+    """A list, each item a text."""
+
+    explain: bool | None = None
+    """True or false."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetPciDeviceCandidatesForNewCreateVmAction(sdk.Action[inventories.GetPciDeviceCandidatesForNewCreateVmReply]):
+    """List the PCI devices that a VM which is yet to be made could get (manual 4.3.11.5)."""
+
+    Result = sdk.Result[inventories.GetPciDeviceCandidatesForNewCreateVmReply]
+    _name = "GetPciDeviceCandidatesForNewCreateVm"
+    _value = inventories.GetPciDeviceCandidatesForNewCreateVmReply
+    _inventory = None
+
+    hostUuid: str | None = None
+    """The uuid of a resource."""
+
+    clusterUuids: list[str] | None = None
+    """A list, each item a text."""
+
+    types: list[str] | None = None
+    """A list, each item a text."""
+
+    explain: bool | None = None
+    """True or false."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetPrimaryStorageAllocatorStrategiesAction(sdk.Action[sdk.Value]):
+    """List the strategies that choose a primary storage (manual 4.4.11); under both keys."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "GetPrimaryStorageAllocatorStrategies"
+    _value = sdk.Value
+    _inventory = None
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetPrimaryStorageCandidatesForVolumeMigrationAction(sdk.Action[inventories.GetPrimaryStorageCandidatesForVolumeMigrationReply]):
+    """List the primary storages that a volume can be moved to (manual 4.4.13)."""
+
+    Result = sdk.Result[inventories.GetPrimaryStorageCandidatesForVolumeMigrationReply]
+    _name = "GetPrimaryStorageCandidatesForVolumeMigration"
+    _value = inventories.GetPrimaryStorageCandidatesForVolumeMigrationReply
+    _inventory = None
+
+    volumeUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetPrimaryStorageCapacityAction(sdk.Action[inventories.GetPrimaryStorageCapacityReply]):
+    """Add up the capacity of primary storages, of zones or clusters, or of all (manual 4.4.6)."""
+
+    Result = sdk.Result[inventories.GetPrimaryStorageCapacityReply]
+    _name = "GetPrimaryStorageCapacity"
+    _value = inventories.GetPrimaryStorageCapacityReply
+    _inventory = None
+
+    zoneUuids: list[str] | None = None
+    """A list, each item the uuid of a resource."""
+
+    clusterUuids: list[str] | None = None
+    """A list, each item the uuid of a resource."""
+
+    primaryStorageUuids: list[str] | None = None
+    """A list, each item the uuid of a resource."""
+
+    all: bool | None = None
+    """True or false."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetPrimaryStorageTypesAction(sdk.Action[sdk.Value]):
+    """List the types of primary storage (manual 4.4.12); under the table's key and the example's."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "GetPrimaryStorageTypes"
+    _value = sdk.Value
+    _inventory = None
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetSharedBlockCandidateAction(sdk.Action[inventories.GetSharedBlockCandidateReply]):
+    """List the disks that a shared-block storage of a cluster can be made of (manual 4.4.19.5)."""
+
+    Result = sdk.Result[inventories.GetSharedBlockCandidateReply]
+    _name = "GetSharedBlockCandidate"
+    _value = inventories.GetSharedBlockCandidateReply
+    _inventory = None
+
+    clusterUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    all: bool | None = None
+    """True or false."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class GetTaskProgressAction(sdk.Action[inventories.GetTaskProgressReply]):
     """Say how far a job is: `apiId` is the uuid of its location, or a long job's `apiId`."""
 
@@ -541,6 +2551,30 @@ class GetTaskProgressAction(sdk.Action[inventories.GetTaskProgressReply]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class GetUsbDeviceCandidatesForAttachingVmAction(sdk.Action[inventories.GetUsbDeviceCandidatesForAttachingVmReply]):
+    """List the USB devices that a VM can be given (manual 4.3.13.3); with `explain` the others, too."""
+
+    Result = sdk.Result[inventories.GetUsbDeviceCandidatesForAttachingVmReply]
+    _name = "GetUsbDeviceCandidatesForAttachingVm"
+    _value = inventories.GetUsbDeviceCandidatesForAttachingVmReply
+    _inventory = None
+
+    vmInstanceUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    attachType: str | None = None
+    """One of PassThrough."""
+
+    explain: bool | None = None
+    """True: say why other devices are no candidates."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class GetVersionAction(sdk.Action[inventories.GetVersionReply]):
     """Tell the version of the API, and the program's own."""
 
@@ -548,6 +2582,78 @@ class GetVersionAction(sdk.Action[inventories.GetVersionReply]):
     _name = "GetVersion"
     _value = inventories.GetVersionReply
     _inventory = None
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetVmConsoleAddressAction(sdk.Action[inventories.GetVmConsoleAddressReply]):
+    """Say where a running VM's screen is shown; GetVmConsolePassword has what lets one in."""
+
+    Result = sdk.Result[inventories.GetVmConsoleAddressReply]
+    _name = "GetVmConsoleAddress"
+    _value = inventories.GetVmConsoleAddressReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetVmConsolePasswordAction(sdk.Action[inventories.GetVmConsolePasswordReply]):
+    """Return the password of a VM's screen, made when the VM was created."""
+
+    Result = sdk.Result[inventories.GetVmConsolePasswordReply]
+    _name = "GetVmConsolePassword"
+    _value = inventories.GetVmConsolePasswordReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetVmMigrationCandidateHostsAction(sdk.Action[inventories.GetVmMigrationCandidateHostsReply]):
+    """List the hosts that a running VM can be moved to."""
+
+    Result = sdk.Result[inventories.GetVmMigrationCandidateHostsReply]
+    _name = "GetVmMigrationCandidateHosts"
+    _value = inventories.GetVmMigrationCandidateHostsReply
+    _inventory = None
+
+    vmInstanceUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class GetVmUsbRedirectAction(sdk.Action[inventories.GetVmUsbRedirectReply]):
+    """Say whether a VM is to take USB devices of who is at its SPICE screen (manual 4.3.12.1)."""
+
+    Result = sdk.Result[inventories.GetVmUsbRedirectReply]
+    _name = "GetVmUsbRedirect"
+    _value = inventories.GetVmUsbRedirectReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""
@@ -595,6 +2701,45 @@ class KvmRunShellAction(sdk.Action[sdk.Value]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class LocalStorageGetVolumeMigratableHostsAction(sdk.Action[inventories.LocalStorageGetVolumeMigratableHostsReply]):
+    """List the hosts that a volume on a local storage can be moved to (manual 4.4.15.5)."""
+
+    Result = sdk.Result[inventories.LocalStorageGetVolumeMigratableHostsReply]
+    _name = "LocalStorageGetVolumeMigratableHosts"
+    _value = inventories.LocalStorageGetVolumeMigratableHostsReply
+    _inventory = None
+
+    volumeUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class LocalStorageMigrateVolumeAction(sdk.Action[sdk.One[inventories.LocalStorageResourceRefInventory]]):
+    """Move a volume on a local storage to another host (manual 4.4.15.3): no running VM may have it."""
+
+    Result = sdk.Result[sdk.One[inventories.LocalStorageResourceRefInventory]]
+    _name = "LocalStorageMigrateVolume"
+    _value = sdk.One
+    _inventory = inventories.LocalStorageResourceRefInventory
+
+    volumeUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    destHostUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class LogInByAccountAction(sdk.Action[inventories.LogInByAccountReply]):
     """Log in and get a session (manual 3.7). `password` is the SHA-512 of the password in hex."""
 
@@ -626,6 +2771,60 @@ class LogOutAction(sdk.Action[sdk.Value]):
 
     sessionUuid: str | None = None
     """Required: UUID of the session: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class MigrateVmAction(sdk.Action[sdk.One[inventories.VmInstanceInventory]]):
+    """Move a running VM to another host without stopping it: to the one named, or to one of its cluster."""
+
+    Result = sdk.Result[sdk.One[inventories.VmInstanceInventory]]
+    _name = "MigrateVm"
+    _value = sdk.One
+    _inventory = inventories.VmInstanceInventory
+
+    vmInstanceUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    hostUuid: str | None = None
+    """UUID of the host that it is on: the uuid of a resource."""
+
+    migrateFromDestination: bool | None = None
+    """True or false."""
+
+    allowUnknown: bool | None = None
+    """True or false."""
+
+    strategy: str | None = None
+    """One of auto-converge."""
+
+    downTime: int | None = None
+    """Milliseconds, a whole number from 1 to 60000."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class PrimaryStorageMigrateVolumeAction(sdk.Action[sdk.One[inventories.VolumeInventory]]):
+    """Move a volume to another primary storage (manual 4.4.14); no running VM may have it."""
+
+    Result = sdk.Result[sdk.One[inventories.VolumeInventory]]
+    _name = "PrimaryStorageMigrateVolume"
+    _value = sdk.One
+    _inventory = inventories.VolumeInventory
+
+    volumeUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    dstPrimaryStorageUuid: str | None = None
+    """Required: the uuid of a resource."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""
@@ -718,6 +2917,48 @@ class QueryAuditAction(sdk.Action[sdk.Many[inventories.AuditInventory]]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class QueryBackupStorageAction(sdk.Action[sdk.Many[inventories.BackupStorageInventory]]):
+    """Query backup storages (manual 4.5.2)."""
+
+    Result = sdk.Result[sdk.Many[inventories.BackupStorageInventory]]
+    _name = "QueryBackupStorage"
+    _value = sdk.Many
+    _inventory = inventories.BackupStorageInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class QueryBlockDeviceAction(sdk.Action[sdk.Many[inventories.BlockDeviceInventory]]):
     """Query the hosts' block devices (extension)."""
 
@@ -760,6 +3001,132 @@ class QueryBlockDeviceAction(sdk.Action[sdk.Many[inventories.BlockDeviceInventor
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class QueryCephBackupStorageAction(sdk.Action[sdk.Many[inventories.CephBackupStorageInventory]]):
+    """Query Ceph backup storages (manual 4.5.15.2)."""
+
+    Result = sdk.Result[sdk.Many[inventories.CephBackupStorageInventory]]
+    _name = "QueryCephBackupStorage"
+    _value = sdk.Many
+    _inventory = inventories.CephBackupStorageInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryCephPrimaryStorageAction(sdk.Action[sdk.Many[inventories.CephPrimaryStorageInventory]]):
+    """Query Ceph primary storages (manual 4.4.18.2)."""
+
+    Result = sdk.Result[sdk.Many[inventories.CephPrimaryStorageInventory]]
+    _name = "QueryCephPrimaryStorage"
+    _value = sdk.Many
+    _inventory = inventories.CephPrimaryStorageInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryCephPrimaryStoragePoolAction(sdk.Action[sdk.Many[inventories.CephPrimaryStoragePoolInventory]]):
+    """Query the pools of Ceph primary storages (manual 4.4.18.8)."""
+
+    Result = sdk.Result[sdk.Many[inventories.CephPrimaryStoragePoolInventory]]
+    _name = "QueryCephPrimaryStoragePool"
+    _value = sdk.Many
+    _inventory = inventories.CephPrimaryStoragePoolInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class QueryClusterAction(sdk.Action[sdk.Many[inventories.ClusterInventory]]):
     """Query clusters (manual 4.2.3)."""
 
@@ -767,6 +3134,48 @@ class QueryClusterAction(sdk.Action[sdk.Many[inventories.ClusterInventory]]):
     _name = "QueryCluster"
     _value = sdk.Many
     _inventory = inventories.ClusterInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryDiskOfferingAction(sdk.Action[sdk.Many[inventories.DiskOfferingInventory]]):
+    """Query disk offerings."""
+
+    Result = sdk.Result[sdk.Many[inventories.DiskOfferingInventory]]
+    _name = "QueryDiskOffering"
+    _value = sdk.Many
+    _inventory = inventories.DiskOfferingInventory
 
     conditions: list[str] | None = None
     """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
@@ -851,6 +3260,468 @@ class QueryHostAction(sdk.Action[sdk.Many[inventories.HostInventory]]):
     _name = "QueryHost"
     _value = sdk.Many
     _inventory = inventories.HostInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryImageAction(sdk.Action[sdk.Many[inventories.ImageInventory]]):
+    """Query images."""
+
+    Result = sdk.Result[sdk.Many[inventories.ImageInventory]]
+    _name = "QueryImage"
+    _value = sdk.Many
+    _inventory = inventories.ImageInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryImageStoreBackupStorageAction(sdk.Action[sdk.Many[inventories.ImageStoreBackupStorageInventory]]):
+    """Query image stores (manual 4.5.14.2)."""
+
+    Result = sdk.Result[sdk.Many[inventories.ImageStoreBackupStorageInventory]]
+    _name = "QueryImageStoreBackupStorage"
+    _value = sdk.Many
+    _inventory = inventories.ImageStoreBackupStorageInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryInstanceOfferingAction(sdk.Action[sdk.Many[inventories.InstanceOfferingInventory]]):
+    """Query instance offerings."""
+
+    Result = sdk.Result[sdk.Many[inventories.InstanceOfferingInventory]]
+    _name = "QueryInstanceOffering"
+    _value = sdk.Many
+    _inventory = inventories.InstanceOfferingInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryIpRangeAction(sdk.Action[sdk.Many[inventories.IpRangeInventory]]):
+    """Query address ranges."""
+
+    Result = sdk.Result[sdk.Many[inventories.IpRangeInventory]]
+    _name = "QueryIpRange"
+    _value = sdk.Many
+    _inventory = inventories.IpRangeInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryIscsiLunAction(sdk.Action[sdk.Many[inventories.IscsiLunInventory]]):
+    """Query the LUNs of iSCSI servers, one for each path (manual 4.6.8)."""
+
+    Result = sdk.Result[sdk.Many[inventories.IscsiLunInventory]]
+    _name = "QueryIscsiLun"
+    _value = sdk.Many
+    _inventory = inventories.IscsiLunInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryIscsiServerAction(sdk.Action[sdk.Many[inventories.IscsiServerInventory]]):
+    """Query iSCSI servers (manual 4.6.3)."""
+
+    Result = sdk.Result[sdk.Many[inventories.IscsiServerInventory]]
+    _name = "QueryIscsiServer"
+    _value = sdk.Many
+    _inventory = inventories.IscsiServerInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryIssueAction(sdk.Action[sdk.Many[inventories.IssueInventory]]):
+    """Query what is wrong in the fleet now, since when, and what helps (extension)."""
+
+    Result = sdk.Result[sdk.Many[inventories.IssueInventory]]
+    _name = "QueryIssue"
+    _value = sdk.Many
+    _inventory = inventories.IssueInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryL2NetworkAction(sdk.Action[sdk.Many[inventories.L2NetworkInventory]]):
+    """Query L2 networks of both types."""
+
+    Result = sdk.Result[sdk.Many[inventories.L2NetworkInventory]]
+    _name = "QueryL2Network"
+    _value = sdk.Many
+    _inventory = inventories.L2NetworkInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryL2VlanNetworkAction(sdk.Action[sdk.Many[inventories.L2VlanNetworkInventory]]):
+    """Query L2 networks with a VLAN."""
+
+    Result = sdk.Result[sdk.Many[inventories.L2VlanNetworkInventory]]
+    _name = "QueryL2VlanNetwork"
+    _value = sdk.Many
+    _inventory = inventories.L2VlanNetworkInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryL3NetworkAction(sdk.Action[sdk.Many[inventories.L3NetworkInventory]]):
+    """Query L3 networks."""
+
+    Result = sdk.Result[sdk.Many[inventories.L3NetworkInventory]]
+    _name = "QueryL3Network"
+    _value = sdk.Many
+    _inventory = inventories.L3NetworkInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryLocalStorageResourceRefAction(sdk.Action[sdk.Many[inventories.LocalStorageResourceRefInventory]]):
+    """Query what is on local storages, and on which hosts (manual 4.4.15.2)."""
+
+    Result = sdk.Result[sdk.Many[inventories.LocalStorageResourceRefInventory]]
+    _name = "QueryLocalStorageResourceRef"
+    _value = sdk.Many
+    _inventory = inventories.LocalStorageResourceRefInventory
 
     conditions: list[str] | None = None
     """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
@@ -1012,6 +3883,258 @@ class QueryPciDeviceAction(sdk.Action[sdk.Many[inventories.PciDeviceInventory]])
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class QueryPciDeviceOfferingAction(sdk.Action[sdk.Many[inventories.PciDeviceOfferingInventory]]):
+    """Query PCI device offerings (manual 4.3.11.10)."""
+
+    Result = sdk.Result[sdk.Many[inventories.PciDeviceOfferingInventory]]
+    _name = "QueryPciDeviceOffering"
+    _value = sdk.Many
+    _inventory = inventories.PciDeviceOfferingInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryPciDevicePciDeviceOfferingAction(sdk.Action[sdk.Many[inventories.PciDevicePciDeviceOfferingInventory]]):
+    """Query which PCI devices match which offerings (manual 4.3.11.11)."""
+
+    Result = sdk.Result[sdk.Many[inventories.PciDevicePciDeviceOfferingInventory]]
+    _name = "QueryPciDevicePciDeviceOffering"
+    _value = sdk.Many
+    _inventory = inventories.PciDevicePciDeviceOfferingInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryPrimaryStorageAction(sdk.Action[sdk.Many[inventories.PrimaryStorageInventory]]):
+    """Query primary storages (manual 4.4.2)."""
+
+    Result = sdk.Result[sdk.Many[inventories.PrimaryStorageInventory]]
+    _name = "QueryPrimaryStorage"
+    _value = sdk.Many
+    _inventory = inventories.PrimaryStorageInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QuerySharedBlockAction(sdk.Action[sdk.Many[inventories.SharedBlockInventory]]):
+    """Query the LUNs of shared-block storages (manual 4.4.19.7)."""
+
+    Result = sdk.Result[sdk.Many[inventories.SharedBlockInventory]]
+    _name = "QuerySharedBlock"
+    _value = sdk.Many
+    _inventory = inventories.SharedBlockInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QuerySharedBlockGroupPrimaryStorageAction(sdk.Action[sdk.Many[inventories.SharedBlockGroupPrimaryStorageInventory]]):
+    """Query shared-block storages with their LUNs (manual 4.4.19.3)."""
+
+    Result = sdk.Result[sdk.Many[inventories.SharedBlockGroupPrimaryStorageInventory]]
+    _name = "QuerySharedBlockGroupPrimaryStorage"
+    _value = sdk.Many
+    _inventory = inventories.SharedBlockGroupPrimaryStorageInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QuerySharedBlockGroupPrimaryStorageHostRefAction(sdk.Action[sdk.Many[inventories.SharedBlockGroupPrimaryStorageHostRefInventory]]):
+    """Query how shared-block storages are on their hosts (manual 4.4.19.2): `lockState` names the cause."""
+
+    Result = sdk.Result[sdk.Many[inventories.SharedBlockGroupPrimaryStorageHostRefInventory]]
+    _name = "QuerySharedBlockGroupPrimaryStorageHostRef"
+    _value = sdk.Many
+    _inventory = inventories.SharedBlockGroupPrimaryStorageHostRefInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class QuerySystemTagAction(sdk.Action[sdk.Many[inventories.SystemTagInventory]]):
     """Query system tags."""
 
@@ -1138,6 +4261,174 @@ class QueryUserTagAction(sdk.Action[sdk.Many[inventories.UserTagInventory]]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class QueryVmInstanceAction(sdk.Action[sdk.Many[inventories.VmInstanceInventory]]):
+    """Query VMs, each with its NICs."""
+
+    Result = sdk.Result[sdk.Many[inventories.VmInstanceInventory]]
+    _name = "QueryVmInstance"
+    _value = sdk.Many
+    _inventory = inventories.VmInstanceInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryVmNicAction(sdk.Action[sdk.Many[inventories.VmNicInventory]]):
+    """Query NICs of VMs."""
+
+    Result = sdk.Result[sdk.Many[inventories.VmNicInventory]]
+    _name = "QueryVmNic"
+    _value = sdk.Many
+    _inventory = inventories.VmNicInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryVolumeAction(sdk.Action[sdk.Many[inventories.VolumeInventory]]):
+    """Query volumes."""
+
+    Result = sdk.Result[sdk.Many[inventories.VolumeInventory]]
+    _name = "QueryVolume"
+    _value = sdk.Many
+    _inventory = inventories.VolumeInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class QueryVolumeSnapshotAction(sdk.Action[sdk.Many[inventories.VolumeSnapshotInventory]]):
+    """Query snapshots of volumes."""
+
+    Result = sdk.Result[sdk.Many[inventories.VolumeSnapshotInventory]]
+    _name = "QueryVolumeSnapshot"
+    _value = sdk.Many
+    _inventory = inventories.VolumeSnapshotInventory
+
+    conditions: list[str] | None = None
+    """Conditions that rows must meet, all of them: name=web, cpuNum>4."""
+
+    limit: int | None = None
+    """The most rows to return (1000 when it is not given)."""
+
+    start: int | None = None
+    """The number of rows to skip."""
+
+    count: bool | None = None
+    """Return the number of rows instead of the rows."""
+
+    groupBy: str | None = None
+    """A field to group by."""
+
+    replyWithCount: bool | None = None
+    """Return the number of all rows beside the page."""
+
+    sortBy: str | None = None
+    """A field to sort by."""
+
+    sortDirection: str | None = None
+    """Asc or desc."""
+
+    fields: list[str] | None = None
+    """The fields to return."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class QueryZoneAction(sdk.Action[sdk.Many[inventories.ZoneInventory]]):
     """Query zones (manual 4.1.3)."""
 
@@ -1180,6 +4471,81 @@ class QueryZoneAction(sdk.Action[sdk.Many[inventories.ZoneInventory]]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class RebindPciDeviceAction(sdk.Action[sdk.One[inventories.PciDeviceInventory]]):
+    """Have a VM's claim on a device that is gone go to another device, as after a card was replaced."""
+
+    Result = sdk.Result[sdk.One[inventories.PciDeviceInventory]]
+    _name = "RebindPciDevice"
+    _value = sdk.One
+    _inventory = inventories.PciDeviceInventory
+
+    uuid: str | None = None
+    """Required: UUID of the device: the uuid of a resource."""
+
+    newPciDeviceUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class RebootVmInstanceAction(sdk.Action[sdk.One[inventories.VmInstanceInventory]]):
+    """Stop a running VM and start it on the same host."""
+
+    Result = sdk.Result[sdk.One[inventories.VmInstanceInventory]]
+    _name = "RebootVmInstance"
+    _value = sdk.One
+    _inventory = inventories.VmInstanceInventory
+
+    uuid: str | None = None
+    """Required: UUID of the VM: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ReclaimSpaceFromImageStoreAction(sdk.Action[inventories.ReclaimSpaceFromImageStoreReply]):
+    """Free the space that deleted images left on an image store (manual 4.5.14.5)."""
+
+    Result = sdk.Result[inventories.ReclaimSpaceFromImageStoreReply]
+    _name = "ReclaimSpaceFromImageStore"
+    _value = inventories.ReclaimSpaceFromImageStoreReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ReconnectBackupStorageAction(sdk.Action[sdk.One[inventories.BackupStorageInventory]]):
+    """Connect a backup storage again (manual 4.5.3)."""
+
+    Result = sdk.Result[sdk.One[inventories.BackupStorageInventory]]
+    _name = "ReconnectBackupStorage"
+    _value = sdk.One
+    _inventory = inventories.BackupStorageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the backup storage: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class ReconnectHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """Connect a host again and take stock of its devices (manual 4.3.5)."""
 
@@ -1190,6 +4556,207 @@ class ReconnectHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
 
     uuid: str | None = None
     """Required: UUID of the host: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ReconnectImageStoreBackupStorageAction(sdk.Action[sdk.One[inventories.ImageStoreBackupStorageInventory]]):
+    """Connect an image store again (manual 4.5.14.3)."""
+
+    Result = sdk.Result[sdk.One[inventories.ImageStoreBackupStorageInventory]]
+    _name = "ReconnectImageStoreBackupStorage"
+    _value = sdk.One
+    _inventory = inventories.ImageStoreBackupStorageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the backup storage: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ReconnectPrimaryStorageAction(sdk.Action[sdk.One[inventories.PrimaryStorageInventory]]):
+    """Initialise a primary storage again on all its connected hosts (manual 4.4.5)."""
+
+    Result = sdk.Result[sdk.One[inventories.PrimaryStorageInventory]]
+    _name = "ReconnectPrimaryStorage"
+    _value = sdk.One
+    _inventory = inventories.PrimaryStorageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the primary storage: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class RecoverDataVolumeAction(sdk.Action[sdk.One[inventories.VolumeInventory]]):
+    """Make a deleted data volume usable again."""
+
+    Result = sdk.Result[sdk.One[inventories.VolumeInventory]]
+    _name = "RecoverDataVolume"
+    _value = sdk.One
+    _inventory = inventories.VolumeInventory
+
+    uuid: str | None = None
+    """Required: UUID of the volume: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class RecoverImageAction(sdk.Action[sdk.One[inventories.ImageInventory]]):
+    """Take back the deletion of an image that has not been expunged."""
+
+    Result = sdk.Result[sdk.One[inventories.ImageInventory]]
+    _name = "RecoverImage"
+    _value = sdk.One
+    _inventory = inventories.ImageInventory
+
+    imageUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    backupStorageUuids: list[str] | None = None
+    """The uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class RecoverSharedBlockGroupAction(sdk.Action[inventories.RecoverSharedBlockGroupReply]):
+    """Bring a shared-block storage back on a host; without `execute` it is said what that takes (extension)."""
+
+    Result = sdk.Result[inventories.RecoverSharedBlockGroupReply]
+    _name = "RecoverSharedBlockGroup"
+    _value = inventories.RecoverSharedBlockGroupReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    hostUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    execute: bool | None = None
+    """True or false."""
+
+    fenceVms: bool | None = None
+    """True or false."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class RecoverVmInstanceAction(sdk.Action[sdk.One[inventories.VmInstanceInventory]]):
+    """Take a Destroyed VM back: it is Stopped."""
+
+    Result = sdk.Result[sdk.One[inventories.VmInstanceInventory]]
+    _name = "RecoverVmInstance"
+    _value = sdk.One
+    _inventory = inventories.VmInstanceInventory
+
+    uuid: str | None = None
+    """Required: UUID of the VM: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class RefreshIscsiServerAction(sdk.Action[sdk.One[inventories.IscsiServerInventory]]):
+    """Find the targets and LUNs of an iSCSI server anew on all its hosts (manual 4.6.4)."""
+
+    Result = sdk.Result[sdk.One[inventories.IscsiServerInventory]]
+    _name = "RefreshIscsiServer"
+    _value = sdk.One
+    _inventory = inventories.IscsiServerInventory
+
+    uuid: str | None = None
+    """Required: UUID of the iSCSI server: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class RefreshSharedblockDeviceCapacityAction(sdk.Action[sdk.One[inventories.SharedBlockGroupPrimaryStorageInventory]]):
+    """Use what a LUN has gained (manual 4.4.19.6), or all LUNs of a storage when none is named."""
+
+    Result = sdk.Result[sdk.One[inventories.SharedBlockGroupPrimaryStorageInventory]]
+    _name = "RefreshSharedblockDeviceCapacity"
+    _value = sdk.One
+    _inventory = inventories.SharedBlockGroupPrimaryStorageInventory
+
+    sharedBlockGroupUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    uuid: str | None = None
+    """UUID of the primary storage: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class RemoveMonFromCephBackupStorageAction(sdk.Action[sdk.One[inventories.CephBackupStorageInventory]]):
+    """Remove monitors from a Ceph backup storage by their hosts (manual 4.5.15.5); the last one stays."""
+
+    Result = sdk.Result[sdk.One[inventories.CephBackupStorageInventory]]
+    _name = "RemoveMonFromCephBackupStorage"
+    _value = sdk.One
+    _inventory = inventories.CephBackupStorageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the backup storage: the uuid of a resource."""
+
+    monHostnames: list[str] | None = None
+    """Required: hosts of monitors."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class RemoveMonFromCephPrimaryStorageAction(sdk.Action[sdk.One[inventories.CephPrimaryStorageInventory]]):
+    """Remove monitors from a Ceph primary storage by their hosts (manual 4.4.18.4); the last one stays."""
+
+    Result = sdk.Result[sdk.One[inventories.CephPrimaryStorageInventory]]
+    _name = "RemoveMonFromCephPrimaryStorage"
+    _value = sdk.One
+    _inventory = inventories.CephPrimaryStorageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the primary storage: the uuid of a resource."""
+
+    monHostnames: list[str] | None = None
+    """Required: hosts of monitors."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""
@@ -1211,6 +4778,135 @@ class RenewSessionAction(sdk.Action[inventories.RenewSessionReply]):
 
     duration: int | None = None
     """Seconds from now: a whole number from 60 to 31536000."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ResizeDataVolumeAction(sdk.Action[sdk.One[inventories.VolumeInventory]]):
+    """Make a data volume larger; no running VM may have it."""
+
+    Result = sdk.Result[sdk.One[inventories.VolumeInventory]]
+    _name = "ResizeDataVolume"
+    _value = sdk.One
+    _inventory = inventories.VolumeInventory
+
+    uuid: str | None = None
+    """Required: UUID of the volume: the uuid of a resource."""
+
+    size: int | None = None
+    """Required: bytes that a VM sees: bytes, a whole number from 1 to 1125899906842624."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class ResizeRootVolumeAction(sdk.Action[sdk.One[inventories.VolumeInventory]]):
+    """Make a root volume larger; its VM must be stopped."""
+
+    Result = sdk.Result[sdk.One[inventories.VolumeInventory]]
+    _name = "ResizeRootVolume"
+    _value = sdk.One
+    _inventory = inventories.VolumeInventory
+
+    uuid: str | None = None
+    """Required: UUID of the volume: the uuid of a resource."""
+
+    size: int | None = None
+    """Required: bytes that a VM sees: bytes, a whole number from 1 to 1125899906842624."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class RevertVolumeFromSnapshotAction(sdk.Action[sdk.Value]):
+    """Make a volume what it was when a snapshot was taken; what it is now is lost unless one has it."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "RevertVolumeFromSnapshot"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class SetVmUsbRedirectAction(sdk.Action[sdk.Value]):
+    """Have a VM take USB devices of who is at its screen from its next start on, or not (4.3.12.2)."""
+
+    Result = sdk.Result[sdk.Value]
+    _name = "SetVmUsbRedirect"
+    _value = sdk.Value
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    enable: bool | None = None
+    """Required: whether the VM takes USB devices of who is at its screen."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class StartVmInstanceAction(sdk.Action[sdk.One[inventories.VmInstanceInventory]]):
+    """Start a VM on a host that has room for it."""
+
+    Result = sdk.Result[sdk.One[inventories.VmInstanceInventory]]
+    _name = "StartVmInstance"
+    _value = sdk.One
+    _inventory = inventories.VmInstanceInventory
+
+    uuid: str | None = None
+    """Required: UUID of the VM: the uuid of a resource."""
+
+    clusterUuid: str | None = None
+    """UUID of the cluster that it runs or last ran in: the uuid of a resource."""
+
+    hostUuid: str | None = None
+    """UUID of the host that it is on: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class StopVmInstanceAction(sdk.Action[sdk.One[inventories.VmInstanceInventory]]):
+    """Stop a VM by its power button, and by force when it does not obey; `cold`: by force at once."""
+
+    Result = sdk.Result[sdk.One[inventories.VmInstanceInventory]]
+    _name = "StopVmInstance"
+    _value = sdk.One
+    _inventory = inventories.VmInstanceInventory
+
+    uuid: str | None = None
+    """Required: UUID of the VM: the uuid of a resource."""
+
+    type: str | None = None
+    """UserVm or ApplianceVm: one of grace, cold."""
+
+    stopHa: str | None = None
+    """One of true."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""
@@ -1252,6 +4948,42 @@ class SubmitLongJobAction(sdk.Action[sdk.One[inventories.LongJobInventory]]):
     """UUID for the new resource; one is made when it is left out."""
 
 
+class SyncPrimaryStorageCapacityAction(sdk.Action[sdk.One[inventories.PrimaryStorageInventory]]):
+    """Ask the hosts for a storage's capacity and count all that is on it anew (manual 4.4.7)."""
+
+    Result = sdk.Result[sdk.One[inventories.PrimaryStorageInventory]]
+    _name = "SyncPrimaryStorageCapacity"
+    _value = sdk.One
+    _inventory = inventories.PrimaryStorageInventory
+
+    primaryStorageUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class SyncVolumeSizeAction(sdk.Action[sdk.One[inventories.VolumeInventory]]):
+    """Look how large a volume's file is."""
+
+    Result = sdk.Result[sdk.One[inventories.VolumeInventory]]
+    _name = "SyncVolumeSize"
+    _value = sdk.One
+    _inventory = inventories.VolumeInventory
+
+    uuid: str | None = None
+    """Required: UUID of the volume: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class UpdateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
     """Change an account; a new password ends all its sessions."""
 
@@ -1271,6 +5003,120 @@ class UpdateAccountAction(sdk.Action[sdk.One[inventories.AccountInventory]]):
 
     password: str | None = None
     """Password; it is stored encrypted and never shown: a text."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateBackupStorageAction(sdk.Action[sdk.One[inventories.BackupStorageInventory]]):
+    """Change a backup storage's name or description (manual 4.5.7)."""
+
+    Result = sdk.Result[sdk.One[inventories.BackupStorageInventory]]
+    _name = "UpdateBackupStorage"
+    _value = sdk.One
+    _inventory = inventories.BackupStorageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the backup storage: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the backup storage: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the backup storage: a text of up to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateCephBackupStorageMonAction(sdk.Action[sdk.One[inventories.CephBackupStorageInventory]]):
+    """Change how a monitor is reached (manual 4.5.15.3); it holds from the next reconnect on."""
+
+    Result = sdk.Result[sdk.One[inventories.CephBackupStorageInventory]]
+    _name = "UpdateCephBackupStorageMon"
+    _value = sdk.One
+    _inventory = inventories.CephBackupStorageInventory
+
+    monUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    hostname: str | None = None
+    """Address or name of its server: an IPv4 or IPv6 address or a host name."""
+
+    sshUsername: str | None = None
+    """A text of 1 to 255 characters, none of them a control character."""
+
+    sshPassword: str | None = None
+    """A text."""
+
+    sshPort: int | None = None
+    """SSH port: a whole number from 1 to 65535."""
+
+    monPort: int | None = None
+    """A whole number from 1 to 65535."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateCephPrimaryStorageMonAction(sdk.Action[sdk.One[inventories.CephPrimaryStorageInventory]]):
+    """Change how a monitor is reached (manual 4.4.18.5); it holds from the next reconnect on."""
+
+    Result = sdk.Result[sdk.One[inventories.CephPrimaryStorageInventory]]
+    _name = "UpdateCephPrimaryStorageMon"
+    _value = sdk.One
+    _inventory = inventories.CephPrimaryStorageInventory
+
+    monUuid: str | None = None
+    """Required: the uuid of a resource."""
+
+    hostname: str | None = None
+    """An IPv4 or IPv6 address or a host name."""
+
+    sshUsername: str | None = None
+    """A text of 1 to 255 characters, none of them a control character."""
+
+    sshPassword: str | None = None
+    """A text."""
+
+    sshPort: int | None = None
+    """A whole number from 1 to 65535."""
+
+    monPort: int | None = None
+    """A whole number from 1 to 65535."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateCephPrimaryStoragePoolAction(sdk.Action[sdk.One[inventories.CephPrimaryStoragePoolInventory]]):
+    """Change a pool's alias or description (manual 4.4.18.9)."""
+
+    Result = sdk.Result[sdk.One[inventories.CephPrimaryStoragePoolInventory]]
+    _name = "UpdateCephPrimaryStoragePool"
+    _value = sdk.One
+    _inventory = inventories.CephPrimaryStoragePoolInventory
+
+    uuid: str | None = None
+    """Required: UUID of the pool: the uuid of a resource."""
+
+    aliasName: str | None = None
+    """What people call it: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description: a text of up to 2048 characters."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""
@@ -1325,6 +5171,30 @@ class UpdateClusterOSAction(sdk.Action[sdk.One[inventories.LongJobInventory]]):
 
     resourceUuid: str | None = None
     """UUID for the new resource; one is made when it is left out."""
+
+
+class UpdateDiskOfferingAction(sdk.Action[sdk.One[inventories.DiskOfferingInventory]]):
+    """Change a disk offering's name or description."""
+
+    Result = sdk.Result[sdk.One[inventories.DiskOfferingInventory]]
+    _name = "UpdateDiskOffering"
+    _value = sdk.One
+    _inventory = inventories.DiskOfferingInventory
+
+    uuid: str | None = None
+    """Required: UUID of the disk offering: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the disk offering: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the disk offering: a text of up to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
 
 
 class UpdateGlobalConfigAction(sdk.Action[sdk.One[inventories.GlobalConfigInventory]]):
@@ -1399,6 +5269,147 @@ class UpdateHostIommuStateAction(sdk.Action[inventories.UpdateHostIommuStateRepl
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class UpdateImageAction(sdk.Action[sdk.One[inventories.ImageInventory]]):
+    """Change what is said of an image; its content stays."""
+
+    Result = sdk.Result[sdk.One[inventories.ImageInventory]]
+    _name = "UpdateImage"
+    _value = sdk.One
+    _inventory = inventories.ImageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the image: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the image: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the image: a text of up to 2048 characters."""
+
+    guestOsType: str | None = None
+    """Operating system in it: a text of 1 to 255 characters, none of them a control character."""
+
+    mediaType: str | None = None
+    """RootVolumeTemplate, DataVolumeTemplate or ISO: one of RootVolumeTemplate, DataVolumeTemplate, ISO."""
+
+    format: str | None = None
+    """Qcow2, raw or iso: one of qcow2, raw, iso."""
+
+    system: bool | None = None
+    """Whether Hardpoint itself uses it: true or false."""
+
+    platform: str | None = None
+    """Linux, Windows, Other...: one of Linux, Windows, Other, Paravirtualization, WindowsVirtio."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateImageStoreBackupStorageAction(sdk.Action[sdk.One[inventories.ImageStoreBackupStorageInventory]]):
+    """Change an image store (manual 4.5.14.4); address and login hold from the next reconnect on."""
+
+    Result = sdk.Result[sdk.One[inventories.ImageStoreBackupStorageInventory]]
+    _name = "UpdateImageStoreBackupStorage"
+    _value = sdk.One
+    _inventory = inventories.ImageStoreBackupStorageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the backup storage: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the backup storage: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the backup storage: a text of up to 2048 characters."""
+
+    hostname: str | None = None
+    """Address or name of its server: an IPv4 or IPv6 address or a host name."""
+
+    username: str | None = None
+    """SSH user: a text of 1 to 255 characters, none of them a control character."""
+
+    password: str | None = None
+    """Password; it is stored encrypted and never shown: a text."""
+
+    sshPort: int | None = None
+    """SSH port: a whole number from 1 to 65535."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateInstanceOfferingAction(sdk.Action[sdk.One[inventories.InstanceOfferingInventory]]):
+    """Change an instance offering's name, description or strategy."""
+
+    Result = sdk.Result[sdk.One[inventories.InstanceOfferingInventory]]
+    _name = "UpdateInstanceOffering"
+    _value = sdk.One
+    _inventory = inventories.InstanceOfferingInventory
+
+    uuid: str | None = None
+    """Required: UUID of the instance offering: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the instance offering: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the instance offering: a text of up to 2048 characters."""
+
+    allocatorStrategy: str | None = None
+    """How hosts for such VMs are chosen: a strategy: DefaultHostAllocatorStrategy, LeastVmPreferredHostAllocatorStrategy."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateIscsiServerAction(sdk.Action[sdk.One[inventories.IscsiServerInventory]]):
+    """Change an iSCSI server (manual 4.6.5); another CHAP name or secret is used from the next login on."""
+
+    Result = sdk.Result[sdk.One[inventories.IscsiServerInventory]]
+    _name = "UpdateIscsiServer"
+    _value = sdk.One
+    _inventory = inventories.IscsiServerInventory
+
+    uuid: str | None = None
+    """Required: UUID of the iSCSI server: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the iSCSI server: a text of 1 to 255 characters, none of them a control character."""
+
+    chapUserName: str | None = None
+    """CHAP name of the hosts: a text of up to 128 characters; empty: no CHAP."""
+
+    chapUserPassword: str | None = None
+    """Stars when there is a CHAP secret: a text."""
+
+    mutualChapUserName: str | None = None
+    """CHAP name of the targets: a text of up to 128 characters; empty: no CHAP."""
+
+    mutualChapUserPassword: str | None = None
+    """Stars when there is a secret of the targets: a text."""
+
+    state: str | None = None
+    """Enabled or Disabled: one of Enabled, Disabled."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+    resourceUuid: str | None = None
+    """UUID for the new resource; one is made when it is left out."""
+
+
 class UpdateKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """Change a KVM host (manual 4.3.8); address and login hold from the next reconnect on."""
 
@@ -1438,6 +5449,162 @@ class UpdateKVMHostAction(sdk.Action[sdk.One[inventories.HostInventory]]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class UpdateL2NetworkAction(sdk.Action[sdk.One[inventories.L2NetworkInventory]]):
+    """Change an L2 network's name or description."""
+
+    Result = sdk.Result[sdk.One[inventories.L2NetworkInventory]]
+    _name = "UpdateL2Network"
+    _value = sdk.One
+    _inventory = inventories.L2NetworkInventory
+
+    uuid: str | None = None
+    """Required: UUID of the L2 network: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the L2 network: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the L2 network: a text of up to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateL3NetworkAction(sdk.Action[sdk.One[inventories.L3NetworkInventory]]):
+    """Change what an L3 network is called and what it is for."""
+
+    Result = sdk.Result[sdk.One[inventories.L3NetworkInventory]]
+    _name = "UpdateL3Network"
+    _value = sdk.One
+    _inventory = inventories.L3NetworkInventory
+
+    uuid: str | None = None
+    """Required: UUID of the L3 network: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the L3 network: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the L3 network: a text of up to 2048 characters."""
+
+    dnsDomain: str | None = None
+    """Domain of its VMs: a text of 1 to 255 characters, none of them a control character."""
+
+    category: str | None = None
+    """Public, Private or System: one of Public, Private, System."""
+
+    system: bool | None = None
+    """Whether it is for the system's own use: true or false."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdatePciDeviceAction(sdk.Action[sdk.One[inventories.PciDeviceInventory]]):
+    """Change a PCI device's name, description, state or metadata (manual 4.3.11.2)."""
+
+    Result = sdk.Result[sdk.One[inventories.PciDeviceInventory]]
+    _name = "UpdatePciDevice"
+    _value = sdk.One
+    _inventory = inventories.PciDeviceInventory
+
+    uuid: str | None = None
+    """Required: UUID of the device: the uuid of a resource."""
+
+    name: str | None = None
+    """Name, at first vendor and product: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description, at first class, vendor and product: a text of up to 2048 characters."""
+
+    state: str | None = None
+    """Enabled or Disabled: one of Enabled, Disabled."""
+
+    metaData: str | None = None
+    """What the administrator wants known of it: key1:value1;key2:value2, up to 2048 characters; empty clears it."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdatePciDeviceBootDriverAction(sdk.Action[sdk.One[inventories.PciDeviceInventory]]):
+    """Have a PCI device, with all that only goes with it, on vfio-pci from each boot on, or on the host's."""
+
+    Result = sdk.Result[sdk.One[inventories.PciDeviceInventory]]
+    _name = "UpdatePciDeviceBootDriver"
+    _value = sdk.One
+    _inventory = inventories.PciDeviceInventory
+
+    uuid: str | None = None
+    """Required: UUID of the device: the uuid of a resource."""
+
+    driver: str | None = None
+    """Required: the driver on the host that has it: who has the device while no VM does, from each boot on."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdatePciDeviceVirtualFunctionsAction(sdk.Action[sdk.One[inventories.PciDeviceInventory]]):
+    """Have so many virtual functions of a PCI device (SR-IOV), now and from each boot on."""
+
+    Result = sdk.Result[sdk.One[inventories.PciDeviceInventory]]
+    _name = "UpdatePciDeviceVirtualFunctions"
+    _value = sdk.One
+    _inventory = inventories.PciDeviceInventory
+
+    uuid: str | None = None
+    """Required: UUID of the device: the uuid of a resource."""
+
+    number: int | None = None
+    """Required: a whole number of virtual functions."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdatePrimaryStorageAction(sdk.Action[sdk.One[inventories.PrimaryStorageInventory]]):
+    """Change a primary storage's name, description, or, of an NFS storage, its export (manual 4.4.9)."""
+
+    Result = sdk.Result[sdk.One[inventories.PrimaryStorageInventory]]
+    _name = "UpdatePrimaryStorage"
+    _value = sdk.One
+    _inventory = inventories.PrimaryStorageInventory
+
+    uuid: str | None = None
+    """Required: UUID of the primary storage: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the primary storage: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the primary storage: a text of up to 2048 characters."""
+
+    url: str | None = None
+    """Its directory or export: a directory or host:/export, a text of 1 to 1024 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class UpdateSystemTagAction(sdk.Action[sdk.One[inventories.SystemTagInventory]]):
     """Change a system tag's value; its kind stays."""
 
@@ -1451,6 +5618,117 @@ class UpdateSystemTagAction(sdk.Action[sdk.One[inventories.SystemTagInventory]])
 
     tag: str | None = None
     """Required: the tag: a text of 1 to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateUsbDeviceAction(sdk.Action[sdk.One[inventories.UsbDeviceInventory]]):
+    """Change a USB device's name, description or state (manual 4.3.13.5)."""
+
+    Result = sdk.Result[sdk.One[inventories.UsbDeviceInventory]]
+    _name = "UpdateUsbDevice"
+    _value = sdk.One
+    _inventory = inventories.UsbDeviceInventory
+
+    uuid: str | None = None
+    """Required: UUID of the device: the uuid of a resource."""
+
+    name: str | None = None
+    """Name, at first product or vendor: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description: a text of up to 2048 characters."""
+
+    state: str | None = None
+    """Enabled or Disabled: one of Enabled, Disabled."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateVmInstanceAction(sdk.Action[sdk.One[inventories.VmInstanceInventory]]):
+    """Change what a VM is called or, while it is stopped, how large it is."""
+
+    Result = sdk.Result[sdk.One[inventories.VmInstanceInventory]]
+    _name = "UpdateVmInstance"
+    _value = sdk.One
+    _inventory = inventories.VmInstanceInventory
+
+    uuid: str | None = None
+    """Required: UUID of the VM: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the VM: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the VM: a text of up to 2048 characters."""
+
+    defaultL3NetworkUuid: str | None = None
+    """UUID of the L3 network of its default route: the uuid of a resource."""
+
+    platform: str | None = None
+    """Linux, Windows, Other, Paravirtualization or WindowsVirtio: one of Linux, Windows, Other, Paravirtualization, WindowsVirtio."""
+
+    cpuNum: int | None = None
+    """Virtual CPUs: a number of virtual CPUs, 1 to 1024."""
+
+    memorySize: int | None = None
+    """Bytes of memory: a number of bytes of memory."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateVolumeAction(sdk.Action[sdk.One[inventories.VolumeInventory]]):
+    """Change a volume's name or description."""
+
+    Result = sdk.Result[sdk.One[inventories.VolumeInventory]]
+    _name = "UpdateVolume"
+    _value = sdk.One
+    _inventory = inventories.VolumeInventory
+
+    uuid: str | None = None
+    """Required: UUID of the volume: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the volume: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the volume: a text of up to 2048 characters."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
+class UpdateVolumeSnapshotAction(sdk.Action[sdk.One[inventories.VolumeSnapshotInventory]]):
+    """Change a snapshot's name or description."""
+
+    Result = sdk.Result[sdk.One[inventories.VolumeSnapshotInventory]]
+    _name = "UpdateVolumeSnapshot"
+    _value = sdk.One
+    _inventory = inventories.VolumeSnapshotInventory
+
+    uuid: str | None = None
+    """Required: UUID of the snapshot: the uuid of a resource."""
+
+    name: str | None = None
+    """Name of the snapshot: a text of 1 to 255 characters, none of them a control character."""
+
+    description: str | None = None
+    """Description of the snapshot: a text of up to 2048 characters."""
 
     systemTags: list[str] | None = None
     """System tags for the resource; they may also stand beside the parameters."""

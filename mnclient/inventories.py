@@ -74,6 +74,86 @@ class AuditInventory(Inventory):
     """Time of the call."""
 
 
+class BackupStorageInventory(Inventory):
+    """BackupStorage as the node holds it."""
+
+    uuid: str | None
+    """UUID of the backup storage."""
+
+    name: str | None
+    """Name of the backup storage."""
+
+    description: str | None
+    """Description of the backup storage."""
+
+    url: str | None
+    """Where it keeps images: a folder of its server."""
+
+    totalCapacity: int | None
+    """Bytes of its file system."""
+
+    availableCapacity: int | None
+    """Bytes that are free."""
+
+    type: str | None
+    """ImageStoreBackupStorage or Ceph."""
+
+    state: str | None
+    """Enabled or Disabled."""
+
+    status: str | None
+    """Connecting, Connected or Disconnected."""
+
+    attachedZoneUuids: Any | None
+    """UUIDs of the zones that it is attached to."""
+
+    hostname: str | None
+    """Address or name of its server."""
+
+    username: str | None
+    """SSH user."""
+
+    fsid: str | None
+    """UUID that a Ceph cluster has of its own."""
+
+    poolName: str | None
+    """Ceph pool of the images."""
+
+    poolAvailableCapacity: int | None
+    """Bytes that contents of the pool may still have."""
+
+    poolUsedCapacity: int | None
+    """Bytes of the pool's contents."""
+
+    poolReplicatedSize: int | None
+    """How many copies the pool has of each object."""
+
+    sshPort: int | None
+    """SSH port."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class BackupStorageZoneRefInventory(Inventory):
+    """BackupStorageZoneRef as the node holds it."""
+
+    backupStorageUuid: str | None
+    """UUID of the backup storage."""
+
+    zoneUuid: str | None
+    """UUID of the zone."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
 class BlockDeviceInventory(Inventory):
     """BlockDevice as the node holds it."""
 
@@ -132,6 +212,263 @@ class BlockDeviceInventory(Inventory):
     """Time of the last change."""
 
 
+class CephBackupStorageInventory(Inventory):
+    """CephBackupStorage as the node holds it."""
+
+    uuid: str | None
+    """UUID of the backup storage."""
+
+    name: str | None
+    """Name of the backup storage."""
+
+    description: str | None
+    """Description of the backup storage."""
+
+    url: str | None
+    """Where it keeps images: a folder of its server."""
+
+    totalCapacity: int | None
+    """Bytes of its file system."""
+
+    availableCapacity: int | None
+    """Bytes that are free."""
+
+    type: str | None
+    """ImageStoreBackupStorage or Ceph."""
+
+    state: str | None
+    """Enabled or Disabled."""
+
+    status: str | None
+    """Connecting, Connected or Disconnected."""
+
+    attachedZoneUuids: Any | None
+    """UUIDs of the zones that it is attached to."""
+
+    hostname: str | None
+    """Address or name of its server."""
+
+    username: str | None
+    """SSH user."""
+
+    fsid: str | None
+    """UUID that a Ceph cluster has of its own."""
+
+    poolName: str | None
+    """Ceph pool of the images."""
+
+    poolAvailableCapacity: int | None
+    """Bytes that contents of the pool may still have."""
+
+    poolUsedCapacity: int | None
+    """Bytes of the pool's contents."""
+
+    poolReplicatedSize: int | None
+    """How many copies the pool has of each object."""
+
+    sshPort: int | None
+    """SSH port."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+    mons: list[Any] | None
+    """Its rows of CephBackupStorageMon."""
+
+
+class CephBackupStorageMonInventory(Inventory):
+    """CephBackupStorageMon as the node holds it."""
+
+    hostname: str | None
+    """Address or name of its host."""
+
+    monUuid: str | None
+    """UUID of the monitor."""
+
+    monAddr: str | None
+    """Its address in the cluster."""
+
+    monPort: int | None
+    """Its port."""
+
+    backupStorageUuid: str | None
+    """UUID of the backup storage."""
+
+    status: str | None
+    """Connecting, Connected or Disconnected."""
+
+    sshUsername: str | None
+    """SSH user."""
+
+    sshPassword: str | None
+    """Stars: it is not shown."""
+
+    sshPort: int | None
+    """SSH port."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class CephPrimaryStorageInventory(Inventory):
+    """CephPrimaryStorage as the node holds it."""
+
+    uuid: str | None
+    """UUID of the primary storage."""
+
+    name: str | None
+    """Name of the primary storage."""
+
+    description: str | None
+    """Description of the primary storage."""
+
+    zoneUuid: str | None
+    """UUID of its zone."""
+
+    url: str | None
+    """Its directory or export."""
+
+    totalCapacity: int | None
+    """Bytes that volumes may take."""
+
+    availableCapacity: int | None
+    """Bytes of it that are free."""
+
+    totalPhysicalCapacity: int | None
+    """Bytes of the file system."""
+
+    availablePhysicalCapacity: int | None
+    """Bytes of it that are free."""
+
+    systemUsedCapacity: int | None
+    """Bytes that were in use before."""
+
+    type: str | None
+    """LocalStorage, NFS, SharedBlock..."""
+
+    state: str | None
+    """Enabled, Disabled, Maintenance or Deleting."""
+
+    status: str | None
+    """Connecting, Connected or Disconnected."""
+
+    mountPath: str | None
+    """Its directory on the hosts."""
+
+    attachedClusterUuids: Any | None
+    """UUIDs of the clusters that it is attached to."""
+
+    sharedBlockGroupType: str | None
+    """LvmVolumeGroupBasic where it is a volume group."""
+
+    fsid: str | None
+    """UUID that a Ceph cluster has of its own."""
+
+    rootVolumePoolName: str | None
+    """Ceph pool of root volumes."""
+
+    dataVolumePoolName: str | None
+    """Ceph pool of data volumes."""
+
+    imageCachePoolName: str | None
+    """Ceph pool of cached images."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+    mons: list[Any] | None
+    """Its rows of CephPrimaryStorageMon."""
+
+    pools: list[Any] | None
+    """Its rows of CephPrimaryStoragePool."""
+
+
+class CephPrimaryStorageMonInventory(Inventory):
+    """CephPrimaryStorageMon as the node holds it."""
+
+    hostname: str | None
+    """Address or name of its host."""
+
+    monUuid: str | None
+    """UUID of the monitor."""
+
+    monAddr: str | None
+    """Its address in the cluster."""
+
+    monPort: int | None
+    """Its port."""
+
+    primaryStorageUuid: str | None
+    """UUID of the primary storage."""
+
+    status: str | None
+    """Connecting, Connected or Disconnected."""
+
+    sshUsername: str | None
+    """SSH user."""
+
+    sshPassword: str | None
+    """Stars: it is not shown."""
+
+    sshPort: int | None
+    """SSH port."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class CephPrimaryStoragePoolInventory(Inventory):
+    """CephPrimaryStoragePool as the node holds it."""
+
+    uuid: str | None
+    """UUID of the pool."""
+
+    primaryStorageUuid: str | None
+    """UUID of the primary storage."""
+
+    poolName: str | None
+    """Its name in the cluster."""
+
+    aliasName: str | None
+    """What people call it."""
+
+    description: str | None
+    """Description."""
+
+    type: str | None
+    """Root, Data or ImageCache."""
+
+    availableCapacity: int | None
+    """Bytes that contents may still have."""
+
+    usedCapacity: int | None
+    """Bytes of its contents."""
+
+    totalCapacity: int | None
+    """Both together."""
+
+    replicatedSize: int | None
+    """How many copies there are of each object."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
 class ClusterInventory(Inventory):
     """Cluster as the node holds it."""
 
@@ -155,6 +492,40 @@ class ClusterInventory(Inventory):
 
     zoneUuid: str | None
     """UUID of its zone."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class DiskOfferingInventory(Inventory):
+    """DiskOffering as the node holds it."""
+
+    uuid: str | None
+    """UUID of the disk offering."""
+
+    name: str | None
+    """Name of the disk offering."""
+
+    description: str | None
+    """Description of the disk offering."""
+
+    diskSize: int | None
+    """Bytes of a volume."""
+
+    sortKey: int | None
+    """Where it stands in lists."""
+
+    state: str | None
+    """Enabled or Disabled."""
+
+    type: str | None
+    """Zstack."""
+
+    allocatorStrategy: str | None
+    """How a primary storage is chosen."""
 
     createDate: str | None
     """Time of creation."""
@@ -235,6 +606,613 @@ class HostInventory(Inventory):
 
     sshPort: int | None
     """SSH port."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class ImageInventory(Inventory):
+    """Image as the node holds it."""
+
+    uuid: str | None
+    """UUID of the image."""
+
+    name: str | None
+    """Name of the image."""
+
+    description: str | None
+    """Description of the image."""
+
+    state: str | None
+    """Enabled or Disabled."""
+
+    status: str | None
+    """Downloading, Ready, Migrating or Deleted."""
+
+    size: int | None
+    """Bytes of the disk in it."""
+
+    actualSize: int | None
+    """Bytes of its content."""
+
+    md5Sum: str | None
+    """MD5 of its content; not computed, see sha256Sum."""
+
+    sha256Sum: str | None
+    """SHA-256 of its content."""
+
+    url: str | None
+    """Where it was added from."""
+
+    mediaType: str | None
+    """RootVolumeTemplate, DataVolumeTemplate or ISO."""
+
+    guestOsType: str | None
+    """Operating system in it."""
+
+    type: str | None
+    """Zstack."""
+
+    platform: str | None
+    """Linux, Windows, Other..."""
+
+    architecture: str | None
+    """Processor architecture it is for."""
+
+    format: str | None
+    """Qcow2, raw or iso."""
+
+    system: bool | None
+    """Whether Hardpoint itself uses it."""
+
+    exportUrl: str | None
+    """Where it is exported."""
+
+    exportMd5Sum: str | None
+    """MD5 of what is exported; not computed."""
+
+    backupStorageRefs: Any | None
+    """The backup storages that it lies on."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class ImageBackupStorageRefInventory(Inventory):
+    """ImageBackupStorageRef as the node holds it."""
+
+    imageUuid: str | None
+    """UUID of the image."""
+
+    backupStorageUuid: str | None
+    """UUID of the backup storage."""
+
+    installPath: str | None
+    """What the backup storage knows it by."""
+
+    status: str | None
+    """Creating, Ready or Deleted."""
+
+    exportUrl: str | None
+    """Where it is exported."""
+
+    exportMd5Sum: str | None
+    """MD5 of what is exported; not computed."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class ImageStoreBackupStorageInventory(Inventory):
+    """ImageStoreBackupStorage as the node holds it."""
+
+    uuid: str | None
+    """UUID of the backup storage."""
+
+    name: str | None
+    """Name of the backup storage."""
+
+    description: str | None
+    """Description of the backup storage."""
+
+    url: str | None
+    """Where it keeps images: a folder of its server."""
+
+    totalCapacity: int | None
+    """Bytes of its file system."""
+
+    availableCapacity: int | None
+    """Bytes that are free."""
+
+    type: str | None
+    """ImageStoreBackupStorage or Ceph."""
+
+    state: str | None
+    """Enabled or Disabled."""
+
+    status: str | None
+    """Connecting, Connected or Disconnected."""
+
+    attachedZoneUuids: Any | None
+    """UUIDs of the zones that it is attached to."""
+
+    hostname: str | None
+    """Address or name of its server."""
+
+    username: str | None
+    """SSH user."""
+
+    fsid: str | None
+    """UUID that a Ceph cluster has of its own."""
+
+    poolName: str | None
+    """Ceph pool of the images."""
+
+    poolAvailableCapacity: int | None
+    """Bytes that contents of the pool may still have."""
+
+    poolUsedCapacity: int | None
+    """Bytes of the pool's contents."""
+
+    poolReplicatedSize: int | None
+    """How many copies the pool has of each object."""
+
+    sshPort: int | None
+    """SSH port."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class InstanceOfferingInventory(Inventory):
+    """InstanceOffering as the node holds it."""
+
+    uuid: str | None
+    """UUID of the instance offering."""
+
+    name: str | None
+    """Name of the instance offering."""
+
+    description: str | None
+    """Description of the instance offering."""
+
+    cpuNum: int | None
+    """Virtual CPUs."""
+
+    cpuSpeed: int | None
+    """Always 0: kept for clients that know it."""
+
+    memorySize: int | None
+    """Bytes of memory."""
+
+    type: str | None
+    """UserVm."""
+
+    allocatorStrategy: str | None
+    """How hosts for such VMs are chosen."""
+
+    sortKey: int | None
+    """A number that clients sort by."""
+
+    state: str | None
+    """Enabled or Disabled."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class IpRangeInventory(Inventory):
+    """IpRange as the node holds it."""
+
+    uuid: str | None
+    """UUID of the IP range."""
+
+    name: str | None
+    """Name of the IP range."""
+
+    description: str | None
+    """Description of the IP range."""
+
+    l3NetworkUuid: str | None
+    """UUID of the L3 network."""
+
+    startIp: str | None
+    """Its first address."""
+
+    endIp: str | None
+    """Its last address."""
+
+    netmask: str | None
+    """Netmask of the network."""
+
+    gateway: str | None
+    """Gateway of the network."""
+
+    networkCidr: str | None
+    """The network that it is part of."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class IscsiLunInventory(Inventory):
+    """IscsiLun as the node holds it."""
+
+    uuid: str | None
+    """UUID of the LUN."""
+
+    iscsiTargetUuid: str | None
+    """UUID of the target."""
+
+    wwid: str | None
+    """World-wide identifier."""
+
+    vendor: str | None
+    """Vendor."""
+
+    model: str | None
+    """Model."""
+
+    wwn: str | None
+    """World-wide name."""
+
+    serial: str | None
+    """Serial number."""
+
+    hctl: str | None
+    """SCSI address on one of the hosts."""
+
+    type: str | None
+    """Mpath or disk."""
+
+    path: str | None
+    """Name in /dev/disk/by-path."""
+
+    size: int | None
+    """Bytes."""
+
+    multipathDeviceUuid: str | None
+    """Name of its map in /dev/mapper."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class IscsiServerInventory(Inventory):
+    """IscsiServer as the node holds it."""
+
+    uuid: str | None
+    """UUID of the iSCSI server."""
+
+    name: str | None
+    """Name of the iSCSI server."""
+
+    ip: str | None
+    """Address or name of its portal."""
+
+    port: int | None
+    """Port of its portal."""
+
+    chapUserName: str | None
+    """CHAP name of the hosts."""
+
+    chapUserPassword: str | None
+    """Stars when there is a CHAP secret."""
+
+    mutualChapUserName: str | None
+    """CHAP name of the targets."""
+
+    mutualChapUserPassword: str | None
+    """Stars when there is a secret of the targets."""
+
+    state: str | None
+    """Enabled or Disabled."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+    iscsiTargets: list[Any] | None
+    """Its rows of IscsiTarget."""
+
+    iscsiClusterRefs: list[Any] | None
+    """Its rows of IscsiServerClusterRef."""
+
+    iscsiHostRefs: list[Any] | None
+    """Its rows of IscsiServerHostRef."""
+
+
+class IscsiServerClusterRefInventory(Inventory):
+    """IscsiServerClusterRef as the node holds it."""
+
+    uuid: str | None
+    """UUID of the reference."""
+
+    id: int | None
+    """Number of the reference."""
+
+    iscsiServerUuid: str | None
+    """UUID of the iSCSI server."""
+
+    clusterUuid: str | None
+    """UUID of the cluster."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class IscsiServerHostRefInventory(Inventory):
+    """IscsiServerHostRef as the node holds it."""
+
+    uuid: str | None
+    """UUID of the reference."""
+
+    iscsiServerUuid: str | None
+    """UUID of the iSCSI server."""
+
+    hostUuid: str | None
+    """UUID of the host."""
+
+    status: str | None
+    """Connected, Degraded or Disconnected."""
+
+    reason: str | None
+    """What the host says is wrong."""
+
+    paths: int | None
+    """Paths to LUNs that the host has."""
+
+    failedPaths: int | None
+    """How many of them carry nothing."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class IscsiTargetInventory(Inventory):
+    """IscsiTarget as the node holds it."""
+
+    uuid: str | None
+    """UUID of the target."""
+
+    iscsiServerUuid: str | None
+    """UUID of the iSCSI server."""
+
+    iqn: str | None
+    """Its iSCSI name."""
+
+    state: str | None
+    """Enabled or Disabled."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+    iscsiLuns: list[Any] | None
+    """Its rows of IscsiLun."""
+
+
+class IssueInventory(Inventory):
+    """Issue as the node holds it."""
+
+    uuid: str | None
+    """UUID of the issue."""
+
+    code: str | None
+    """What kind of issue it is."""
+
+    severity: str | None
+    """Critical or Warning."""
+
+    resourceType: str | None
+    """Type of what is affected."""
+
+    resourceUuid: str | None
+    """UUID of what is affected."""
+
+    resourceName: str | None
+    """Name of what is affected."""
+
+    since: str | None
+    """Time when it was first seen."""
+
+    evidence: str | None
+    """How it shows."""
+
+    remedy: str | None
+    """What helps."""
+
+    operation: str | None
+    """The operation that mends it."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class L2NetworkInventory(Inventory):
+    """L2Network as the node holds it."""
+
+    uuid: str | None
+    """UUID of the L2 network."""
+
+    name: str | None
+    """Name of the L2 network."""
+
+    description: str | None
+    """Description of the L2 network."""
+
+    zoneUuid: str | None
+    """UUID of its zone."""
+
+    physicalInterface: str | None
+    """Interface of the hosts."""
+
+    type: str | None
+    """L2NoVlanNetwork or L2VlanNetwork."""
+
+    vlan: int | None
+    """VLAN tag, 1 to 4094."""
+
+    attachedClusterUuids: Any | None
+    """UUIDs of the clusters that it is attached to."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class L2NetworkClusterRefInventory(Inventory):
+    """L2NetworkClusterRef as the node holds it."""
+
+    uuid: str | None
+    """UUID of the reference."""
+
+    l2NetworkUuid: str | None
+    """UUID of the L2 network."""
+
+    clusterUuid: str | None
+    """UUID of the cluster."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class L2VlanNetworkInventory(Inventory):
+    """L2VlanNetwork as the node holds it."""
+
+    uuid: str | None
+    """UUID of the L2 network."""
+
+    name: str | None
+    """Name of the L2 network."""
+
+    description: str | None
+    """Description of the L2 network."""
+
+    zoneUuid: str | None
+    """UUID of its zone."""
+
+    physicalInterface: str | None
+    """Interface of the hosts."""
+
+    type: str | None
+    """L2NoVlanNetwork or L2VlanNetwork."""
+
+    vlan: int | None
+    """VLAN tag, 1 to 4094."""
+
+    attachedClusterUuids: Any | None
+    """UUIDs of the clusters that it is attached to."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class L3NetworkInventory(Inventory):
+    """L3Network as the node holds it."""
+
+    uuid: str | None
+    """UUID of the L3 network."""
+
+    name: str | None
+    """Name of the L3 network."""
+
+    description: str | None
+    """Description of the L3 network."""
+
+    type: str | None
+    """L3BasicNetwork."""
+
+    zoneUuid: str | None
+    """UUID of its zone."""
+
+    l2NetworkUuid: str | None
+    """UUID of the L2 network that it is on."""
+
+    state: str | None
+    """Enabled or Disabled."""
+
+    dnsDomain: str | None
+    """Domain of its VMs."""
+
+    system: bool | None
+    """Whether it is for the system's own use."""
+
+    category: str | None
+    """Public, Private or System."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+    ipRanges: list[Any] | None
+    """Its rows of IpRange."""
+
+
+class LocalStorageResourceRefInventory(Inventory):
+    """LocalStorageResourceRef as the node holds it."""
+
+    uuid: str | None
+    """UUID of the reference."""
+
+    resourceUuid: str | None
+    """UUID of the volume, snapshot or image."""
+
+    primaryStorageUuid: str | None
+    """UUID of the primary storage."""
+
+    hostUuid: str | None
+    """UUID of the host that it is on."""
+
+    size: int | None
+    """Bytes."""
+
+    resourceType: str | None
+    """VolumeVO, VolumeSnapshotVO or ImageCacheVO."""
 
     createDate: str | None
     """Time of creation."""
@@ -362,6 +1340,354 @@ class PciDeviceInventory(Inventory):
     bootCritical: str | None
     """What the host would lose with it; such a device is not given away."""
 
+    physicalFunction: str | None
+    """Address of the function that it is a virtual one of."""
+
+    virtualFunctions: int | None
+    """Virtual functions that it has."""
+
+    maxVirtualFunctions: int | None
+    """Virtual functions that it can have."""
+
+    bootDriver: str | None
+    """Who has it while no VM does: host or vfio-pci."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class PciDeviceOfferingInventory(Inventory):
+    """PciDeviceOffering as the node holds it."""
+
+    uuid: str | None
+    """UUID of the PCI device offering."""
+
+    name: str | None
+    """Name of the PCI device offering."""
+
+    description: str | None
+    """Description of the PCI device offering."""
+
+    type: str | None
+    """GPU_Video, GPU_Audio or Generic."""
+
+    vendorId: str | None
+    """PCI vendor id, 4 hex digits."""
+
+    deviceId: str | None
+    """PCI device id, 4 hex digits."""
+
+    subvendorId: str | None
+    """Subsystem vendor id, any when there is none."""
+
+    subdeviceId: str | None
+    """Subsystem id, any when there is none."""
+
+    attachedInstanceOfferings: Any | None
+    """Instance offerings that ask."""
+
+    matchedPciDevices: Any | None
+    """References to devices that it matches."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class PciDeviceOfferingInstanceOfferingRefInventory(Inventory):
+    """PciDeviceOfferingInstanceOfferingRef as the node holds it."""
+
+    instanceOfferingUuid: str | None
+    """UUID of the instance offering."""
+
+    pciDeviceOfferingUuid: str | None
+    """UUID of the PCI device offering."""
+
+    pciDeviceCount: int | None
+    """How many devices it asks for."""
+
+
+class PciDevicePciDeviceOfferingInventory(Inventory):
+    """PciDevicePciDeviceOffering as the node holds it."""
+
+    uuid: str | None
+    """UUID of the reference."""
+
+    pciDeviceUuid: str | None
+    """UUID of the PCI device."""
+
+    pciDeviceOfferingUuid: str | None
+    """UUID of the offering."""
+
+
+class PrimaryStorageInventory(Inventory):
+    """PrimaryStorage as the node holds it."""
+
+    uuid: str | None
+    """UUID of the primary storage."""
+
+    name: str | None
+    """Name of the primary storage."""
+
+    description: str | None
+    """Description of the primary storage."""
+
+    zoneUuid: str | None
+    """UUID of its zone."""
+
+    url: str | None
+    """Its directory or export."""
+
+    totalCapacity: int | None
+    """Bytes that volumes may take."""
+
+    availableCapacity: int | None
+    """Bytes of it that are free."""
+
+    totalPhysicalCapacity: int | None
+    """Bytes of the file system."""
+
+    availablePhysicalCapacity: int | None
+    """Bytes of it that are free."""
+
+    systemUsedCapacity: int | None
+    """Bytes that were in use before."""
+
+    type: str | None
+    """LocalStorage, NFS, SharedBlock..."""
+
+    state: str | None
+    """Enabled, Disabled, Maintenance or Deleting."""
+
+    status: str | None
+    """Connecting, Connected or Disconnected."""
+
+    mountPath: str | None
+    """Its directory on the hosts."""
+
+    attachedClusterUuids: Any | None
+    """UUIDs of the clusters that it is attached to."""
+
+    sharedBlockGroupType: str | None
+    """LvmVolumeGroupBasic where it is a volume group."""
+
+    fsid: str | None
+    """UUID that a Ceph cluster has of its own."""
+
+    rootVolumePoolName: str | None
+    """Ceph pool of root volumes."""
+
+    dataVolumePoolName: str | None
+    """Ceph pool of data volumes."""
+
+    imageCachePoolName: str | None
+    """Ceph pool of cached images."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class PrimaryStorageClusterRefInventory(Inventory):
+    """PrimaryStorageClusterRef as the node holds it."""
+
+    uuid: str | None
+    """UUID of the reference."""
+
+    primaryStorageUuid: str | None
+    """UUID of the primary storage."""
+
+    clusterUuid: str | None
+    """UUID of the cluster."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class PrimaryStorageHostRefInventory(Inventory):
+    """PrimaryStorageHostRef as the node holds it."""
+
+    uuid: str | None
+    """UUID of the reference."""
+
+    primaryStorageUuid: str | None
+    """UUID of the primary storage."""
+
+    hostUuid: str | None
+    """UUID of the host."""
+
+    status: str | None
+    """Connected or Disconnected."""
+
+    totalCapacity: int | None
+    """Bytes that volumes may take."""
+
+    availableCapacity: int | None
+    """Bytes of it that are free."""
+
+    totalPhysicalCapacity: int | None
+    """Bytes of the file system."""
+
+    availablePhysicalCapacity: int | None
+    """Bytes of it that are free."""
+
+    systemUsedCapacity: int | None
+    """Bytes that were in use before."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class SharedBlockInventory(Inventory):
+    """SharedBlock as the node holds it."""
+
+    uuid: str | None
+    """UUID of the LUN."""
+
+    name: str | None
+    """Name of the LUN."""
+
+    description: str | None
+    """Description of the LUN."""
+
+    sharedBlockGroupUuid: str | None
+    """UUID of the primary storage."""
+
+    type: str | None
+    """LvmLogicalVolumeBasic."""
+
+    diskUuid: str | None
+    """WWID of the disk."""
+
+    state: str | None
+    """Enabled, Disabled, Maintenance or Deleting."""
+
+    status: str | None
+    """Connecting, Connected or Disconnected."""
+
+    totalCapacity: int | None
+    """Bytes of it."""
+
+    availableCapacity: int | None
+    """Bytes of it that are free."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class SharedBlockGroupPrimaryStorageInventory(Inventory):
+    """SharedBlockGroupPrimaryStorage as the node holds it."""
+
+    uuid: str | None
+    """UUID of the primary storage."""
+
+    name: str | None
+    """Name of the primary storage."""
+
+    description: str | None
+    """Description of the primary storage."""
+
+    zoneUuid: str | None
+    """UUID of its zone."""
+
+    url: str | None
+    """Its directory or export."""
+
+    totalCapacity: int | None
+    """Bytes that volumes may take."""
+
+    availableCapacity: int | None
+    """Bytes of it that are free."""
+
+    totalPhysicalCapacity: int | None
+    """Bytes of the file system."""
+
+    availablePhysicalCapacity: int | None
+    """Bytes of it that are free."""
+
+    systemUsedCapacity: int | None
+    """Bytes that were in use before."""
+
+    type: str | None
+    """LocalStorage, NFS, SharedBlock..."""
+
+    state: str | None
+    """Enabled, Disabled, Maintenance or Deleting."""
+
+    status: str | None
+    """Connecting, Connected or Disconnected."""
+
+    mountPath: str | None
+    """Its directory on the hosts."""
+
+    attachedClusterUuids: Any | None
+    """UUIDs of the clusters that it is attached to."""
+
+    sharedBlockGroupType: str | None
+    """LvmVolumeGroupBasic where it is a volume group."""
+
+    fsid: str | None
+    """UUID that a Ceph cluster has of its own."""
+
+    rootVolumePoolName: str | None
+    """Ceph pool of root volumes."""
+
+    dataVolumePoolName: str | None
+    """Ceph pool of data volumes."""
+
+    imageCachePoolName: str | None
+    """Ceph pool of cached images."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+    sharedBlocks: list[Any] | None
+    """Its rows of SharedBlock."""
+
+
+class SharedBlockGroupPrimaryStorageHostRefInventory(Inventory):
+    """SharedBlockGroupPrimaryStorageHostRef as the node holds it."""
+
+    uuid: str | None
+    """UUID of the reference."""
+
+    primaryStorageUuid: str | None
+    """UUID of the primary storage."""
+
+    hostUuid: str | None
+    """UUID of the host."""
+
+    hostId: int | None
+    """Number that the host holds its lease under."""
+
+    status: str | None
+    """Connecting, Connected or Disconnected."""
+
+    lockState: str | None
+    """Held, Joining, NotJoined, RenewalLate, LeaseLost, DeviceMissing, ForeignLock or DaemonDown."""
+
+    reason: str | None
+    """Why it is so."""
+
     createDate: str | None
     """Time of creation."""
 
@@ -442,6 +1768,9 @@ class UsbDeviceInventory(Inventory):
     usbVersion: str | None
     """USB version, 1.1, 2.0, 3.0..."""
 
+    bootCritical: str | None
+    """What the host would lose with it; such a device is not given away."""
+
     createDate: str | None
     """Time of creation."""
 
@@ -477,6 +1806,229 @@ class UserTagInventory(Inventory):
     """Time of the last change."""
 
 
+class VmInstanceInventory(Inventory):
+    """VmInstance as the node holds it."""
+
+    uuid: str | None
+    """UUID of the VM."""
+
+    name: str | None
+    """Name of the VM."""
+
+    description: str | None
+    """Description of the VM."""
+
+    zoneUuid: str | None
+    """UUID of its zone."""
+
+    clusterUuid: str | None
+    """UUID of the cluster that it runs or last ran in."""
+
+    imageUuid: str | None
+    """UUID of the image that its root volume was made of."""
+
+    hostUuid: str | None
+    """UUID of the host that it is on."""
+
+    lastHostUuid: str | None
+    """UUID of the host that it was on before."""
+
+    instanceOfferingUuid: str | None
+    """UUID of the offering that it was made of."""
+
+    rootVolumeUuid: str | None
+    """UUID of its root volume."""
+
+    platform: str | None
+    """Linux, Windows, Other, Paravirtualization or WindowsVirtio."""
+
+    defaultL3NetworkUuid: str | None
+    """UUID of the L3 network of its default route."""
+
+    type: str | None
+    """UserVm or ApplianceVm."""
+
+    hypervisorType: str | None
+    """KVM or Simulator."""
+
+    memorySize: int | None
+    """Bytes of memory."""
+
+    cpuNum: int | None
+    """Virtual CPUs."""
+
+    cpuSpeed: int | None
+    """Always 0: kept for clients that know it."""
+
+    allocatorStrategy: str | None
+    """How its host is chosen."""
+
+    state: str | None
+    """Its state."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+    vmNics: list[Any] | None
+    """Its rows of VmNic."""
+
+    allVolumes: list[Any] | None
+    """Its rows of Volume."""
+
+
+class VmNicInventory(Inventory):
+    """VmNic as the node holds it."""
+
+    uuid: str | None
+    """UUID of the NIC."""
+
+    vmInstanceUuid: str | None
+    """UUID of its VM."""
+
+    l3NetworkUuid: str | None
+    """UUID of its L3 network."""
+
+    ip: str | None
+    """Its address."""
+
+    mac: str | None
+    """Its MAC address."""
+
+    netmask: str | None
+    """Netmask of its network."""
+
+    gateway: str | None
+    """Gateway of its network."""
+
+    metaData: str | None
+    """What its creator noted."""
+
+    deviceId: int | None
+    """Its place among the VM's NICs."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class VolumeInventory(Inventory):
+    """Volume as the node holds it."""
+
+    uuid: str | None
+    """UUID of the volume."""
+
+    name: str | None
+    """Name of the volume."""
+
+    description: str | None
+    """Description of the volume."""
+
+    primaryStorageUuid: str | None
+    """UUID of the primary storage that it is on."""
+
+    vmInstanceUuid: str | None
+    """UUID of the VM that it is attached to."""
+
+    diskOfferingUuid: str | None
+    """UUID of the disk offering that it was made of."""
+
+    rootImageUuid: str | None
+    """UUID of the image that it was made of."""
+
+    installPath: str | None
+    """Its file on the hosts."""
+
+    type: str | None
+    """Root or Data."""
+
+    format: str | None
+    """Qcow2 or raw."""
+
+    size: int | None
+    """Bytes that a VM sees."""
+
+    actualSize: int | None
+    """Bytes that it takes, without snapshots."""
+
+    deviceId: int | None
+    """Its place among the VM's disks."""
+
+    state: str | None
+    """Enabled or Disabled."""
+
+    status: str | None
+    """NotInstantiated, Creating, Ready, Deleted, or what is done with it: Migrating..."""
+
+    isShareable: bool | None
+    """Whether several VMs may have it."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
+class VolumeSnapshotInventory(Inventory):
+    """VolumeSnapshot as the node holds it."""
+
+    uuid: str | None
+    """UUID of the snapshot."""
+
+    name: str | None
+    """Name of the snapshot."""
+
+    description: str | None
+    """Description of the snapshot."""
+
+    type: str | None
+    """Storage or Hypervisor."""
+
+    volumeUuid: str | None
+    """UUID of the volume."""
+
+    treeUuid: str | None
+    """What the snapshots of a volume share."""
+
+    parentUuid: str | None
+    """UUID of the snapshot before it."""
+
+    primaryStorageUuid: str | None
+    """UUID of the primary storage that it is on."""
+
+    primaryStorageInstallPath: str | None
+    """Its file on the hosts."""
+
+    volumeType: str | None
+    """Root or Data."""
+
+    format: str | None
+    """Qcow2 or raw."""
+
+    latest: bool | None
+    """Whether the volume is based on it."""
+
+    size: int | None
+    """Bytes that it takes."""
+
+    state: str | None
+    """Enabled."""
+
+    status: str | None
+    """Creating, Ready or Deleting."""
+
+    createDate: str | None
+    """Time of creation."""
+
+    lastOpDate: str | None
+    """Time of the last change."""
+
+
 class ZoneInventory(Inventory):
     """Zone as the node holds it."""
 
@@ -502,6 +2054,13 @@ class ZoneInventory(Inventory):
     """Time of the last change."""
 
 
+class ExportImageFromBackupStorageReply(Value):
+    """What ExportImageFromBackupStorage returns."""
+
+    imageUrl: str | None
+    """HTTPS URL of the image; whoever knows it has it."""
+
+
 class GetApiDescriptionReply(Value):
     """What GetApiDescription returns."""
 
@@ -513,6 +2072,33 @@ class GetApiDescriptionReply(Value):
 
     resources: Any | None
     """Resources by name."""
+
+
+class GetBackupStorageCandidatesForImageMigrationReply(Value):
+    """What GetBackupStorageCandidatesForImageMigration returns."""
+
+    inventories: list[Any] | None
+    """Backup storages."""
+
+
+class GetBackupStorageCapacityReply(Value):
+    """What GetBackupStorageCapacity returns."""
+
+    totalCapacity: int | None
+    """Bytes of all that were asked for."""
+
+    availableCapacity: int | None
+    """Bytes of them that are free."""
+
+
+class GetBackupStorageTypesReply(Value):
+    """What GetBackupStorageTypes returns."""
+
+    types: list[Any] | None
+    """Types of backup storages."""
+
+    backupStorageTypes: list[Any] | None
+    """The same."""
 
 
 class GetCurrentTimeReply(Value):
@@ -536,11 +2122,84 @@ class GetHostIommuStatusReply(Value):
     """What the kernel has."""
 
 
+class GetLocalStorageHostDiskCapacityReply(Value):
+    """What GetLocalStorageHostDiskCapacity returns."""
+
+    inventories: list[Any] | None
+    """One for each host."""
+
+
+class GetPciDeviceCandidatesForAttachingVmReply(Value):
+    """What GetPciDeviceCandidatesForAttachingVm returns."""
+
+    inventories: list[Any] | None
+    """PCI devices."""
+
+    refused: list[Any] | None
+    """With explain: the other devices, and why they cannot be had."""
+
+    plans: list[Any] | None
+    """With explain: what would be done on the host for each device."""
+
+
+class GetPciDeviceCandidatesForNewCreateVmReply(Value):
+    """What GetPciDeviceCandidatesForNewCreateVm returns."""
+
+    inventories: list[Any] | None
+    """PCI devices."""
+
+    refused: list[Any] | None
+    """With explain: the other devices, and why they cannot be had."""
+
+    plans: list[Any] | None
+    """With explain: what would be done on the host for each device."""
+
+
+class GetPrimaryStorageCandidatesForVolumeMigrationReply(Value):
+    """What GetPrimaryStorageCandidatesForVolumeMigration returns."""
+
+    inventories: list[Any] | None
+    """Primary storages."""
+
+
+class GetPrimaryStorageCapacityReply(Value):
+    """What GetPrimaryStorageCapacity returns."""
+
+    totalCapacity: int | None
+    """Bytes."""
+
+    availableCapacity: int | None
+    """Bytes."""
+
+    totalPhysicalCapacity: int | None
+    """Bytes."""
+
+    availablePhysicalCapacity: int | None
+    """Bytes."""
+
+
+class GetSharedBlockCandidateReply(Value):
+    """What GetSharedBlockCandidate returns."""
+
+    results: list[Any] | None
+    """Disks that all hosts see."""
+
+
 class GetTaskProgressReply(Value):
     """What GetTaskProgress returns."""
 
     inventories: list[Any] | None
     """The job, none when there is none."""
+
+
+class GetUsbDeviceCandidatesForAttachingVmReply(Value):
+    """What GetUsbDeviceCandidatesForAttachingVm returns."""
+
+    inventories: list[Any] | None
+    """USB devices."""
+
+    refused: list[Any] | None
+    """With explain: the other devices, each with why it is none."""
 
 
 class GetVersionReply(Value):
@@ -553,6 +2212,43 @@ class GetVersionReply(Value):
     """Version of this program."""
 
 
+class GetVmConsoleAddressReply(Value):
+    """What GetVmConsoleAddress returns."""
+
+    hostIp: str | None
+    """Address that the screen is shown at."""
+
+    port: int | None
+    """Its TCP port."""
+
+    protocol: str | None
+    """Vnc."""
+
+    spicePort: int | None
+    """TCP port of its SPICE screen, where it has one."""
+
+
+class GetVmConsolePasswordReply(Value):
+    """What GetVmConsolePassword returns."""
+
+    password: str | None
+    """Password of its screen."""
+
+
+class GetVmMigrationCandidateHostsReply(Value):
+    """What GetVmMigrationCandidateHosts returns."""
+
+    inventories: list[Any] | None
+    """Hosts."""
+
+
+class GetVmUsbRedirectReply(Value):
+    """What GetVmUsbRedirect returns."""
+
+    enable: bool | None
+    """Whether the VM takes USB devices of who is at its screen."""
+
+
 class IsReadyToGoReply(Value):
     """What IsReadyToGo returns."""
 
@@ -560,11 +2256,41 @@ class IsReadyToGoReply(Value):
     """UUID of the node that is ready."""
 
 
+class LocalStorageGetVolumeMigratableHostsReply(Value):
+    """What LocalStorageGetVolumeMigratableHosts returns."""
+
+    inventories: list[Any] | None
+    """Hosts."""
+
+
 class LogInByAccountReply(Value):
     """What LogInByAccount returns."""
 
     inventory: Any | None
     """The session."""
+
+
+class ReclaimSpaceFromImageStoreReply(Value):
+    """What ReclaimSpaceFromImageStore returns."""
+
+    gcResult: Any | None
+    """What was freed."""
+
+
+class RecoverSharedBlockGroupReply(Value):
+    """What RecoverSharedBlockGroup returns."""
+
+    steps: list[Any] | None
+    """What has to be done, or was, in order."""
+
+    lockState: str | None
+    """How the group is on the host."""
+
+    reason: str | None
+    """Why."""
+
+    fencedVms: list[Any] | None
+    """VMs whose power was taken."""
 
 
 class RenewSessionReply(Value):

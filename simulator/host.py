@@ -19,17 +19,26 @@ from agentkit.agent import Agent, Identity, new_instance
 from agentkit.errors import HardpointError
 from agentkit.events import EventHub
 from agentkit.gate import Gate, ProtocolFactory, RefusalLog
+from agentkit.owner import Ownership
 from agentkit.runner import ScriptedRunner
 from agentkit.tls import ServerCredentials
-from agentkit.wire import LEASE_TICK_S
+from agentkit.wire import LEASE_TICK_S, EventKind
+from kvmagent.door import Door
 from kvmagent.handlers import HANDLERS, RERUNNABLE, Context
 from kvmagent.host_iommu.keeper import IommuKeeper
 from kvmagent.os_update.follower import OsUpdates
-from kvmagent.owner import Ownership
+from kvmagent.passthrough.keeper import PciKeeper
 from kvmagent.protocol import Inventory
+from kvmagent.protocol_vms import VmEvent
 from kvmagent.server import AGENT, agent_version
+from kvmagent.storage.handling import StoragePlace, make_storages
 from simulator.identities import Size, distinct
+from simulator.iscsi import SimulatedIscsi
 from simulator.machines import DEFAULT, Machines
+from simulator.networks import SimulatedNetworks
+from simulator.passthrough import SimulatedDrivers
+from simulator.usb import SimulatedUsb
+from simulator.vms import SimulatedMoves, SimulatedVms
 
 HOST_FILE = "host.json"
 _RESET = struct.pack("ii", 1, 0)
@@ -80,6 +89,10 @@ class RecordedStock:
         inventory = distinct(self._machines.inventory(self._wanted.machine), self._uuid, size)
         self._hash = inventory.hash
         return inventory
+
+    async def take_devices(self) -> Inventory:
+        """Return the inventory."""
+        return await self.take()
 
     async def hash(self) -> str:
         """Return the inventory's hash."""
@@ -196,7 +209,7 @@ class SimulatedHost:
             self._home,
             identity,
             hub,
-            self._context(ownership, credentials),
+            self._context(ownership, credentials, hub),
             HANDLERS,
             rerunnable=RERUNNABLE,
             threads=self._shared.threads,
@@ -204,11 +217,31 @@ class SimulatedHost:
         gate = Gate(self._shared.factory, credentials.context(), refusals=self._shared.refusals)
         return _Life(agent, gate)
 
-    def _context(self, ownership: Ownership, credentials: ServerCredentials) -> Context:
+    def _context(self, ownership: Ownership, credentials: ServerCredentials, hub: EventHub) -> Context:
         """Return what the handlers work with: no command runs, nothing outside its folder is written."""
         root, runner = self._home / "root", ScriptedRunner({})
         iommu, os_updates = IommuKeeper(root, self._home, runner), OsUpdates(root, self._home, runner)
-        return Context(ownership, self._stock, credentials, iommu, os_updates)
+        vms = SimulatedVms(self._home, lambda uuid: hub.publish(EventKind.VM, VmEvent(uuid=uuid)))
+        door = Door(self._home, credentials, self.address, 0)
+        place = StoragePlace(self._home, self._shared.ca, root)
+        storages = make_storages(place, runner, door, hub, lambda: self.uuid, list)
+        networks = SimulatedNetworks()
+        drivers = SimulatedDrivers()
+        pci = PciKeeper(self._home, drivers, self._stock.take, drivers.read, vms.get)
+        return Context(
+            ownership=ownership,
+            credentials=credentials,
+            stock=self._stock,
+            iommu=iommu,
+            os_updates=os_updates,
+            storages=storages,
+            vms=vms,
+            moves=SimulatedMoves(vms),
+            networks=networks,
+            pci=pci,
+            usb=SimulatedUsb(vms, self._stock),
+            iscsi=SimulatedIscsi(self._home),
+        )
 
 
 class _Life:

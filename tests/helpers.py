@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -32,3 +35,16 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 10.0
         if time.monotonic() > deadline:
             pytest.fail(f"waited {timeout_s:g} s in vain: {what}")
         time.sleep(next(pauses))
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[None]:
+    """Have a file system of so many bytes at a folder. Skips the test where none can be mounted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    argv = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "none", str(folder)]
+    if subprocess.run(argv, capture_output=True, check=False).returncode:
+        pytest.skip("cannot mount a tmpfs")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)

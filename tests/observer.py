@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from agentkit.errors import HardpointError
 from kvmagent.protocol import DeviceEvent, Inventory
+from kvmagent.protocol_storage import StorageEvent
+from kvmagent.protocol_vms import VmEvent
 from mn.fleet.client import Endpoint
 
 DEADLINE_S = 20.0
@@ -29,9 +31,18 @@ class Notes:
     async def inventory(self, host_uuid: str, inventory: Inventory) -> None:
         self._note(host_uuid, "inventory")
 
-    async def device(self, host_uuid: str, event: DeviceEvent) -> bool:
+    async def device(self, host_uuid: str, event: DeviceEvent, before: str) -> bool:
         self._note(host_uuid, f"device {event.action}")
         return True
+
+    async def vm(self, host_uuid: str, event: VmEvent) -> None:
+        self._note(host_uuid, f"vm {event.uuid}")
+
+    async def storage(self, host_uuid: str, event: StorageEvent) -> None:
+        self._note(host_uuid, f"storage {event.answering}")
+
+    async def iscsi(self, host_uuid: str, event: object) -> None:
+        self._note(host_uuid, "iscsi")
 
     async def moved(self, host_uuid: str, endpoint: Endpoint) -> None:
         self._note(host_uuid, "moved")

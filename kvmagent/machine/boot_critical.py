@@ -1,4 +1,4 @@
-"""Which PCI functions the host cannot lose, and why: pure functions of what the readers found (DESIGN 7)."""
+"""Which PCI functions and USB devices the host cannot lose, and why: pure functions of what readers found."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ class Wiring(NamedTuple):
     """What stands on what.
 
     `bridges` are the PCI bridges above each function, the root port first; `controllers` the PCI functions
-    that a disk is reached through; `lowers` the interfaces that a stacked interface stands on.
+    that a disk is reached through; `lowers` the interfaces that a stacked interface stands on; `usb` the USB
+    port (`1-1.2`) of each disk and interface that is a USB device's.
     """
 
     bridges: Mapping[str, Sequence[str]]
     controllers: Mapping[str, Sequence[str]] = {}
     lowers: Mapping[str, Sequence[str]] = {}
+    usb: Mapping[str, str] = {}
 
 
 class Reason(NamedTuple):
@@ -59,6 +61,24 @@ def boot_critical(
         for bridge in wiring.bridges.get(address, ()):
             told.setdefault(bridge, f"bridge above {address}: {told[address]}")
     return told
+
+
+def critical_usb(
+    block: Sequence[BlockDevice],
+    network: Sequence[NetworkInterface],
+    mounts: Sequence[Mount],
+    wiring: Wiring,
+    management_address: str | None = None,
+) -> dict[str, str]:
+    """Return the reason for each USB port whose device carries what `boot_critical` names."""
+    if not wiring.usb:
+        return {}
+    found: Reasons = {}
+    carriers = {**_disks(block), **_interfaces(network, mounts, wiring.lowers, management_address)}
+    for name, reasons in carriers.items():
+        if name in wiring.usb:
+            found.setdefault(wiring.usb[name], set()).update(reasons)
+    return {port: tell(reasons) for port, reasons in found.items()}
 
 
 def tell(reasons: Iterable[Reason]) -> str:

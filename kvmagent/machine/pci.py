@@ -69,6 +69,9 @@ def _function(tree: Tree, address: str, names: pci_ids.PciIds, locations: Locati
         numa_node=node if node is not None and node >= 0 else None,
         boot_critical=None,
         identity=_evidence(tree, path, address, ids, class_code, locations),
+        physical_function=tree.link_name(f"{path}/physfn"),
+        virtual_functions=tree.int(f"{path}/sriov_numvfs"),
+        max_virtual_functions=tree.int(f"{path}/sriov_totalvfs"),
     )
 
 

@@ -14,6 +14,7 @@ DEVICES = "/sys/bus/usb/devices"
 HUB_CLASS = 0x09
 FULL_SPEED_MBIT = 12
 _DEVICE = re.compile(r"usb\d+|\d+-\d+(\.\d+)*")
+_INTERFACE = re.compile(r"/(\d+-\d+(?:\.\d+)*):\d+\.\d+(?=/)")
 _ROOT_HUB = re.compile(r"/usb\d+(?=/)")
 
 
@@ -35,6 +36,12 @@ def usb_paths(tree: Tree) -> list[str]:
         return [path for name in names if (path := tree.resolve(f"{DEVICES}/{name}"))]
     # Trimmed recordings lack /sys/bus/usb: there the devices are found below their controllers.
     return [path for controller in pci_paths(tree).values() for path in _below(tree, controller)]
+
+
+def usb_port_of(path: str | None) -> str | None:
+    """Return the port (`1-1.2`) of the USB device that a directory of sysfs is on, None for none."""
+    ports: list[str] = _INTERFACE.findall(path or "")
+    return ports[-1] if ports else None
 
 
 def _below(tree: Tree, path: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import shutil
@@ -17,6 +16,7 @@ import msgspec
 from agentkit.errors import Blame, HardpointError
 from agentkit.files import write_durably
 from agentkit.journal import valid_uuid
+from agentkit.locks import content_if_taken
 from agentkit.runner import CommandError, Runner
 from kvmagent.os_update.worker import LOCK, LOG, ORDER, PROGRESS, RESULT, Order, Result
 from kvmagent.protocol import OsUpdateProgress, OsUpdateReply, UpdateOs
@@ -152,14 +152,7 @@ def _is_begun(directory: Path) -> bool:
 
 def _is_at_work(directory: Path) -> bool:
     """Say whether a process holds the folder's lock."""
-    try:
-        with (directory / LOCK).open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:
-        return False
-    return False
+    return content_if_taken(directory / LOCK) is not None
 
 
 def _count_start(directory: Path) -> int:

@@ -7,7 +7,6 @@ done is in the directory, and so is what comes of it: `order.json`, `before.json
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import msgspec
 
 from agentkit.errors import ErrorBody, HardpointError
 from agentkit.files import write_durably
+from agentkit.locks import take
 from kvmagent.machine.programs import below_root, find_program
 from kvmagent.machine.tree import Tree
 from kvmagent.os_update.managers import (
@@ -44,7 +44,6 @@ ORDER, BEFORE, PROGRESS, LOG, RESULT, LOCK, PREFERENCES = (
 )
 LIST_TIMEOUT_S = 300.0
 LOCK_PAUSE_S = 2.0
-LOOK_S = 5.0
 _KEPT_LINES = 400
 _SHOWN_LINES = 5
 
@@ -70,25 +69,11 @@ def main(argv: Sequence[str]) -> int:
     if "--detach" in argv and not _detach(directory):
         return 0
     with (directory / LOCK).open("ab") as lock:
-        if not _take(lock):
+        if not take(lock):
             return 0  # another one is at work
         if not (directory / RESULT).exists():
             write_durably(directory / RESULT, msgspec.json.encode(_work(directory)))
     return 0
-
-
-def _take(lock: IO[bytes]) -> bool:
-    """Take the lock; whoever looks whether it is free holds it for a moment too."""
-    deadline = time.monotonic() + LOOK_S
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return False
-            time.sleep(LOOK_S / 50)
-        else:
-            return True
 
 
 def _detach(directory: Path) -> bool:

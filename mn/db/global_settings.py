@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from sqlalchemy import Column, Connection, String, Table, insert, select, update
 
 from agentkit.errors import Blame, HardpointError
 from mn.db.engine import Database
 from mn.db.schema import metadata, new_uuid, private, sequence_column
+from mn.db.setting_types import Choice, GlobalSetting, switch
 
 config_table = Table(
     "global_config",
@@ -21,78 +20,6 @@ config_table = Table(
     Column("default_value", String(255), nullable=False, comment="its value when nobody has changed it"),
     Column("value", String(255), nullable=False, comment="its value"),
 )
-
-
-@dataclass(frozen=True)
-class GlobalSetting:
-    """One setting: a number from `least` to `most` of `unit`."""
-
-    category: str
-    name: str
-    default: float
-    least: float
-    most: float
-    unit: str
-    meaning: str
-    whole: bool = True
-
-    @property
-    def description(self) -> str:
-        """The setting in words."""
-        kind = "whole number" if self.whole else "number"
-        return f"{self.meaning}; {kind} of {self.unit} from {self.least:g} to {self.most:g}"
-
-    def parse(self, text: str) -> float:
-        """Return the number of a text. Raises HardpointError (SYS.1007) when it is none or out of range."""
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if not self.least <= value <= self.most or (self.whole and value != int(value)):
-            raise HardpointError(
-                "SYS.1007",
-                "Invalid argument",
-                f"'{text}' is no value of the setting {self.category} {self.name}",
-                remedy=f"give a {self.description.partition('; ')[2]}",
-                blame=Blame.CALLER,
-            )
-        return value
-
-    def text(self, value: float) -> str:
-        """Return a number as the API shows it."""
-        return str(int(value)) if self.whole else f"{value:g}"
-
-
-@dataclass(frozen=True)
-class Switch(GlobalSetting):
-    """A setting that is true (1) or false (0)."""
-
-    @property
-    def description(self) -> str:
-        """The setting in words."""
-        return f"{self.meaning}; true or false"
-
-    def parse(self, text: str) -> float:
-        """Return 1 or 0. Raises HardpointError (SYS.1007) for what is neither `true` nor `false`."""
-        value = {"true": 1.0, "false": 0.0}.get(text.strip().lower())
-        if value is None:
-            raise HardpointError(
-                "SYS.1007",
-                "Invalid argument",
-                f"'{text}' is no value of the setting {self.category} {self.name}",
-                remedy="give true or false",
-                blame=Blame.CALLER,
-            )
-        return value
-
-    def text(self, value: float) -> str:
-        """Return `true` or `false`."""
-        return "true" if value else "false"
-
-
-def switch(category: str, name: str, *, default: bool, meaning: str) -> Switch:
-    """Return a setting that is true or false."""
-    return Switch(category, name, float(default), 0, 1, "", meaning)
 
 
 SESSION_TIMEOUT = GlobalSetting(
@@ -195,6 +122,194 @@ SAME_DISTRIBUTION = switch(
     default=True,
     meaning="whether a new host must have the distribution and version of the other hosts of its cluster",
 )
+IMAGE_DELETION = Choice(
+    "image",
+    "deletionPolicy",
+    0,
+    0,
+    1,
+    "",
+    "what DeleteImage does: with Delay images can be recovered until they are expunged, with Direct not",
+    words=("Delay", "Direct"),
+)
+IMAGE_EXPUNGE_PERIOD = GlobalSetting(
+    "image",
+    "expungePeriod",
+    259_200,
+    1,
+    31_536_000,
+    "seconds",
+    "how long a deleted image can be recovered before it is expunged",
+)
+STORE_RESERVE = GlobalSetting(
+    "backupStorage",
+    "reservedCapacity",
+    1024**3,
+    0,
+    2**60,
+    "bytes",
+    "how much of a backup storage stays free: no image is added to one with less",
+)
+EXPORT_LIFETIME = GlobalSetting(
+    "backupStorage",
+    "export.lifetime",
+    604_800,
+    60,
+    31_536_000,
+    "seconds",
+    "how long the URL of an exported image works; exporting it again renews it",
+)
+MEMORY_RATIO = GlobalSetting(
+    "mevoco",
+    "overProvisioning.memory",
+    1,
+    0.1,
+    100,
+    "bytes",
+    "bytes of VMs' memory that each byte of a host may carry",
+    whole=False,
+)
+RESERVED_MEMORY = GlobalSetting(
+    "kvm",
+    "reservedMemory",
+    2**30,
+    0,
+    2**50,
+    "bytes",
+    "bytes of each host's memory that are kept from VMs, unless a tag says otherwise",
+)
+MAINTENANCE_POLICY = Choice(
+    "host",
+    "maintenance.policy",
+    0,
+    0,
+    1,
+    "",
+    "what becomes of a VM that cannot be moved off a host that is to be maintained: it is stopped, or the "
+    "host is not maintained",
+    words=("StopVmOnMigrationFailure", "JustMigrate"),
+)
+VM_PATIENCE = GlobalSetting(
+    "vm",
+    "stop.patience",
+    60,
+    0,
+    3600,
+    "seconds",
+    "how long a VM that is stopped may take to obey its power button before its power is taken",
+)
+STORAGE_RATIO = GlobalSetting(
+    "primaryStorage",
+    "overProvisioning.ratio",
+    1,
+    0.01,
+    1000,
+    "bytes",
+    "bytes of volumes that each byte of a primary storage may carry; new volumes are counted by it",
+    whole=False,
+)
+STORAGE_RESERVED = GlobalSetting(
+    "primaryStorage",
+    "reservedCapacity",
+    1024**3,
+    0,
+    2**62,
+    "bytes",
+    "bytes of each primary storage, of each host of a local one, that are kept free",
+)
+STORAGE_FULL = GlobalSetting(
+    "primaryStorage",
+    "threshold.physicalCapacity",
+    0.9,
+    0.01,
+    1,
+    "the whole",
+    "part of the physical capacity that may be in use when something new is made",
+    whole=False,
+)
+STORAGE_TRASH = GlobalSetting(
+    "primaryStorage",
+    "trash.expiration.time",
+    604_800,
+    0,
+    31_536_000,
+    "seconds",
+    "how long files of migrated volumes are kept where they were",
+)
+VOLUME_EXPUNGE = GlobalSetting(
+    "volume",
+    "expungePeriod",
+    259_200,
+    0,
+    31_536_000,
+    "seconds",
+    "how long a deleted volume can be recovered",
+)
+WITHOUT_RESET = switch(
+    "pciDevice",
+    "attach.withoutReset",
+    default=False,
+    meaning="whether VMs get PCI devices that cannot be reset, in which the next VM finds what one has left",
+)
+WHOLE_GROUP = switch(
+    "pciDevice",
+    "attach.wholeGroup",
+    default=False,
+    meaning="whether a VM that gets a PCI device gets all of its IOMMU group without being asked",
+)
+SANLOCK_TIMEOUT = GlobalSetting(
+    "sharedBlock",
+    "sanlock.ioTimeout",
+    10,
+    2,
+    120,
+    "seconds",
+    "sanlock's I/O timeout: a lease is lost after 8 of them, and another host may have it 60 s later; hosts "
+    "take it when they next join their first group",
+)
+SANLOCK_WATCHDOG = switch(
+    "sharedBlock",
+    "sanlock.watchdog",
+    default=True,
+    meaning="whether a watchdog resets a host that has lost its lease and cannot stop writing",
+)
+LEASE_LOST_FENCES = switch(
+    "sharedBlock",
+    "leaseLost.fenceVms",
+    default=True,
+    meaning="whether a host that has lost its lease on a storage takes the power of the VMs that have disks "
+    "there, and of no others; else the watchdog resets the host",
+)
+THIN_VOLUMES = switch(
+    "sharedBlock",
+    "volume.thin",
+    default=False,
+    meaning="whether volumes get room as they are written to, unless a tag of their storage says otherwise",
+)
+THIN_STEP = GlobalSetting(
+    "sharedBlock",
+    "volume.thinStep",
+    1024**3,
+    64 * 1024**2,
+    1024**4,
+    "bytes",
+    "how much room a thin volume has at first, and gets when half of it is left",
+)
+CEPH_DELETE_POOL = switch(
+    "ceph",
+    "primaryStorage.deletePool",
+    default=False,
+    meaning="whether pools that were made for a Ceph primary storage are deleted with it",
+)
+CEPH_IMAGE_KEPT = GlobalSetting(
+    "ceph",
+    "image.expiration.time",
+    604_800,
+    0,
+    31_536_000,
+    "seconds",
+    "how long expunged images of a Ceph backup storage are kept in its pool's trash",
+)
 ALL = (
     SESSION_TIMEOUT,
     SESSIONS_PER_ACCOUNT,
@@ -210,6 +325,28 @@ ALL = (
     SAME_DISTRIBUTION,
     CLUSTER_OS_UPDATES,
     OS_UPDATES,
+    IMAGE_DELETION,
+    IMAGE_EXPUNGE_PERIOD,
+    STORE_RESERVE,
+    EXPORT_LIFETIME,
+    MEMORY_RATIO,
+    RESERVED_MEMORY,
+    MAINTENANCE_POLICY,
+    VM_PATIENCE,
+    STORAGE_RATIO,
+    STORAGE_RESERVED,
+    STORAGE_FULL,
+    STORAGE_TRASH,
+    VOLUME_EXPUNGE,
+    WITHOUT_RESET,
+    WHOLE_GROUP,
+    SANLOCK_TIMEOUT,
+    SANLOCK_WATCHDOG,
+    LEASE_LOST_FENCES,
+    THIN_VOLUMES,
+    THIN_STEP,
+    CEPH_DELETE_POOL,
+    CEPH_IMAGE_KEPT,
 )
 
 
@@ -243,6 +380,13 @@ def ensure_settings(connection: Connection) -> dict[GlobalSetting, float]:
             connection.execute(update(config_table).where(config_table.c.uuid == row.uuid).values(**told))
         values[setting] = setting.parse(row.value) if row is not None else setting.default
     return values
+
+
+def setting_in(connection: Connection, setting: GlobalSetting) -> float:
+    """Return a setting's value as the database has it."""
+    key = (config_table.c.category == setting.category) & (config_table.c.name == setting.name)
+    value = connection.execute(select(config_table.c.value).where(key)).scalar()
+    return setting.default if value is None else setting.parse(value)
 
 
 def find_setting(category: str, name: str) -> GlobalSetting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Column, Integer, MetaData, String
@@ -22,6 +23,7 @@ metadata = MetaData(
 UUID_LENGTH = 32
 NAME_LENGTH = 255
 DESCRIPTION_LENGTH = 2048
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 class Instant(BigInteger):
@@ -57,6 +59,13 @@ def uuid_from(random: bytes) -> str:
 def now_s() -> int:
     """Return the present second as `Instant` columns hold it."""
     return int(time.time())
+
+
+def date_shown(moment: int) -> str:
+    """Return seconds since 1970 as the API writes a date: `Jan 6, 2017 3:51:16 AM`, UTC."""
+    at = datetime.fromtimestamp(moment, UTC)
+    half = "AM" if at.hour < 12 else "PM"
+    return f"{_MONTHS[at.month - 1]} {at.day}, {at.year} {at.hour % 12 or 12}:{at:%M:%S} {half}"
 
 
 def camel(name: str) -> str:

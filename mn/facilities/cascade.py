@@ -45,6 +45,7 @@ class Part:
 
 _children: dict[str, list[Child]] = {}
 _parts: dict[str, list[Part]] = {}
+_farewells: dict[str, list[Callable[[Connection, str], None]]] = {}
 
 
 def child_of(
@@ -62,6 +63,11 @@ def child_of(
 def part_of(parent: Resource, resource: Resource, column: str) -> None:
     """Say that rows of `resource` are parts of `parent`: they go in its own transaction, with their tags."""
     _parts.setdefault(parent.name, []).append(Part(resource, column))
+
+
+def when_deleted(resource: Resource, farewell: Callable[[Connection, str], None]) -> None:
+    """Have `farewell(connection, uuid)` called in the transaction that deletes a row, before it goes."""
+    _farewells.setdefault(resource.name, []).append(farewell)
 
 
 async def delete_tree(job: Job, resource: Resource, uuid: str, mode: DeletionMode) -> None:
@@ -114,6 +120,8 @@ def delete_row(connection: Connection, name: str, uuid: str) -> None:
         uuids = list(connection.execute(select(part.resource.table.c.uuid).where(below)).scalars())
         connection.execute(delete(part.resource.table).where(below))
         drop_tags(connection, *uuids)
+    for farewell in _farewells.get(name, []):
+        farewell(connection, uuid)
     table = known_resources()[name].table
     connection.execute(delete(table).where(table.c.uuid == uuid))
     drop_tags(connection, uuid)

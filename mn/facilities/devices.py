@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, Connection, Integer, Row, String, Table, insert, select, update
+from sqlalchemy import Column, Connection, Integer, Row, String, Table, delete, insert, select, update
 
 from kvmagent.protocol import Evidence
 from mn.db.schema import Instant, metadata, now_s, uuid_column, uuid_from
@@ -96,6 +96,18 @@ def _agree(row: Known, seen: Seen, kind: str) -> bool | None:
     return bool(has & shows) if has and shows else None
 
 
+def merged(
+    before: Iterable[tuple[str, str]], now: Sequence[tuple[str, str]], kinds: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Return what is known of a device: what it shows now, and of kinds that it does not show what it did.
+
+    A disk without its driver, because a VM has it, tells no serial number.
+    """
+    shown = {kind for kind, _ in now}
+    known = [*now, *(item for item in before if item[0] not in shown)]
+    return sorted(known, key=lambda item: kinds.index(item[0]) if item[0] in kinds else len(kinds))
+
+
 def device_uuid(host_uuid: str, seen: Seen, taken: set[str]) -> str:
     """Return the uuid of a new row: the same for the same device on the same host, should its row
     have been deleted. The strongest evidence decides, so a USB stick may come back in another port.
@@ -128,6 +140,11 @@ def note_addresses(connection: Connection, addresses: dict[str, str | None]) -> 
     ]
     if fresh:
         connection.execute(insert(table), fresh)
+
+
+def forget_addresses(connection: Connection, device_uuid: str) -> None:
+    """Forget where a device has been."""
+    connection.execute(delete(address_table).where(address_table.c.device_uuid == device_uuid))
 
 
 @dataclass(frozen=True)
@@ -171,6 +188,7 @@ def sync(
     now = now_s()
     for old, seen in matches.same:
         values = _observed_values(by_seen[id(seen)])
+        values["identity"] = [list(item) for item in merged(old.identity, seen.identity, kind.kinds)]
         row = rows[old.uuid]._mapping
         if any(row[name] != value for name, value in values.items()):
             connection.execute(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentkit.errors import Blame, HardpointError
 from agentkit.wire import Hello
-from kvmagent.protocol import AGENT_PORT
+from mn.fleet.agents import AGENTS, AgentKind
 from mn.fleet.ansible_run import PlayError, Runs
 from mn.fleet.ca import CertificateAuthority, is_due
 from mn.fleet.client import AgentClient, Endpoint
@@ -30,9 +31,9 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class Agents:
-    """How agents are installed: their port and the address they listen on."""
+    """How agents are installed: ports by kind where they are not the usual ones, the address to listen on."""
 
-    port: int = AGENT_PORT
+    ports: Mapping[str, int] = field(default_factory=dict)
     listen_address: str = "0.0.0.0"  # noqa: S104 - every address of the host; the certificate decides
 
 
@@ -61,13 +62,13 @@ class AnsibleDeployer:
         """Any address may be a host's."""
         return True
 
-    async def survey(self, target: Target) -> HostSurvey | None:
+    async def survey(self, target: Target) -> HostSurvey:
         """Log in and look."""
-        return await take_survey(self._ssh, _login(target))
+        return await take_survey(self._ssh, _login(target), target.agent)
 
-    def wanted_version(self) -> str:
+    def wanted_version(self, agent: AgentKind) -> str:
         """Return the version that is installed on hosts."""
-        return release().version
+        return release(agent).version
 
     async def deploy(self, target: Target, report: Report = silent) -> Endpoint:
         """Install and start the agent; an agent that answers and is the wanted one is left alone.
@@ -76,14 +77,15 @@ class AnsibleDeployer:
         agent cannot be reached; SYS.1006 for a host that cannot carry an agent; HOST.1000 when installing
         failed, with the failing task and what the host said.
         """
-        endpoint = Endpoint(target.host_uuid, target.address, self._agents.port)
+        endpoint = Endpoint(target.host_uuid, target.address, self._port(target), target.agent.name)
         if await self._is_in_place(endpoint):
             return endpoint
         report("look at the host")
-        survey = await take_survey(self._ssh, _login(target))
+        survey = await self.survey(target)
         self._check(target, survey)
         report("pack the agent")
-        bundle = await self._wheelhouse.bundle(host_python(survey.python, survey.architecture, survey.libc))
+        python = host_python(survey.python, survey.architecture, survey.libc)
+        bundle = await self._wheelhouse.bundle(python, target.agent)
         variables = await self._variables(target, survey, bundle)
         await self._run("deploy.yml", target, survey, variables, report)
         report("wait for the agent")
@@ -95,10 +97,10 @@ class AnsibleDeployer:
 
         Raises HardpointError as the survey does when the host cannot be reached.
         """
-        survey = await take_survey(self._ssh, _login(target))
+        survey = await self.survey(target)
         owner = (survey.owner_fleet_uuid, survey.owner_host_uuid)
         if owner == (self._fleet_uuid, target.host_uuid):
-            variables = self._common_variables(survey)
+            variables = self._common_variables(target, survey)
             await self._run("remove.yml", target, survey, variables, silent)
 
     async def revive(self, target: Target) -> Endpoint | None:
@@ -112,7 +114,11 @@ class AnsibleDeployer:
             ends_s = await self._client.certificate_end(endpoint)
         except HardpointError:
             return False
-        return _is_wanted(hello) and hello.host_uuid in {None, endpoint.host_uuid} and not is_due(ends_s)
+        return (
+            _is_wanted(endpoint, hello)
+            and hello.host_uuid in {None, endpoint.host_uuid}
+            and not is_due(ends_s)
+        )
 
     def _check(self, target: Target, survey: HostSurvey) -> None:
         """Raise HardpointError for a host that must not or cannot have this fleet's agent."""
@@ -137,8 +143,8 @@ class AnsibleDeployer:
         _family(survey)
 
     async def _variables(self, target: Target, survey: HostSurvey, bundle: Path) -> dict[str, object]:
-        version = release().version
-        return self._common_variables(survey) | {
+        version = release(target.agent).version
+        return self._common_variables(target, survey) | {
             "hardpoint_family": _family(survey),
             "hardpoint_version": version,
             "hardpoint_present": version in survey.releases,
@@ -150,8 +156,15 @@ class AnsibleDeployer:
             "hardpoint_credentials": await asyncio.to_thread(self._credentials, target, survey),
         }
 
-    def _common_variables(self, survey: HostSurvey) -> dict[str, object]:
-        return {"hardpoint_port": self._agents.port, "hardpoint_firewalld": survey.firewalld}
+    def _common_variables(self, target: Target, survey: HostSurvey) -> dict[str, object]:
+        return {
+            "hardpoint_agent": target.agent.name,
+            "hardpoint_port": self._port(target),
+            "hardpoint_firewalld": survey.firewalld,
+        }
+
+    def _port(self, target: Target) -> int:
+        return self._agents.ports.get(target.agent.name, target.agent.port)
 
     def _credentials(self, target: Target, survey: HostSurvey) -> dict[str, object]:
         """Return the files of a new certificate, none when the one in place is right."""
@@ -160,7 +173,7 @@ class AnsibleDeployer:
         ):
             return {}
         certificate, key = self._ca.issue_server(target.host_uuid, target.address)
-        folder = "/etc/hardpoint/kvmagent"
+        folder = f"/etc/hardpoint/{target.agent.name}"
         return {
             f"{folder}/agent.pem": {"content": certificate.decode(), "mode": "0644"},
             f"{folder}/agent.key": {"content": key.decode(), "mode": "0600"},
@@ -199,12 +212,12 @@ class AnsibleDeployer:
             return
         report("go back to the version before")
         said = await self._run("rollback.yml", target, survey, variables, report)
-        before = survey.agent_version
-        outcome = f"; version {before} runs again" if before and before != release().version else ""
+        before, version = survey.agent_version, release(target.agent).version
+        outcome = f"; version {before} runs again" if before and before != version else ""
         raise HardpointError(
             "HOST.1000",
             "Unable to add host",
-            f"version {release().version} of the agent runs on {target.address}, but {reason.details}"
+            f"version {version} of the agent runs on {target.address}, but {reason.details}"
             f"{outcome}{_last_lines(said)}",
             remedy=reason.remedy,
             cause=reason,
@@ -217,7 +230,7 @@ class AnsibleDeployer:
             try:
                 hello = await self._client.hello(endpoint)
                 check_protocol(hello, str(endpoint))
-                if _is_wanted(hello):
+                if _is_wanted(endpoint, hello):
                     return None
                 reason = _other_version(endpoint, hello)
             except HardpointError as error:
@@ -227,8 +240,9 @@ class AnsibleDeployer:
             await asyncio.sleep(POLL_S)
 
 
-def _is_wanted(hello: Hello) -> bool:
-    return hello.version == release().version
+def _is_wanted(endpoint: Endpoint, hello: Hello) -> bool:
+    kind = AGENTS[endpoint.agent]
+    return (hello.agent, hello.version) == (kind.name, release(kind).version)
 
 
 def _other_version(endpoint: Endpoint, hello: Hello) -> HardpointError:

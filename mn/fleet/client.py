@@ -32,11 +32,12 @@ KEEP_ALIVE_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a host's agent listens."""
+    """Where a host's agent listens; `agent` is the name of its kind (`mn.fleet.agents`)."""
 
     host_uuid: str
     address: str
     port: int
+    agent: str = "kvmagent"
 
     def __str__(self) -> str:
         address = f"[{self.address}]" if ":" in self.address else self.address
@@ -186,5 +187,6 @@ def unreachable(endpoint: Endpoint, error: BaseException) -> HardpointError:
         "HOST.1003",
         "Connection error",
         f"the agent at {endpoint} cannot be reached: {reason}",
-        remedy="check that the host is up, that its agent runs (kvmagent) and that no firewall is between",
+        remedy=f"check that the host is up, that its agent runs ({endpoint.agent}) and that no firewall is "
+        "between",
     )

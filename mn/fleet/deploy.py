@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from mn.fleet.agents import KVM_AGENT, AgentKind
 from mn.fleet.client import Endpoint
 from mn.fleet.ssh import SshTarget
 from mn.fleet.survey import HostSurvey
@@ -32,7 +33,7 @@ class Simulated:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A host that an agent is deployed to; `ssh` is None where nobody logs in.
+    """A host that an agent of the kind `agent` is deployed to; `ssh` is None where nobody logs in.
 
     `simulated` is given when a simulated host is made; one that exists is known by its uuid.
     """
@@ -41,6 +42,7 @@ class Target:
     address: str
     ssh: SshTarget | None = None
     simulated: Simulated | None = None
+    agent: AgentKind = KVM_AGENT
 
 
 class Deployer(Protocol):
@@ -56,7 +58,7 @@ class Deployer(Protocol):
         the user or password is refused.
         """
 
-    def wanted_version(self) -> str:
+    def wanted_version(self, agent: AgentKind) -> str:
         """Return the version that an agent it deploys says it has."""
 
     async def deploy(self, target: Target, report: Report = silent) -> Endpoint:

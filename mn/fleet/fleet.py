@@ -7,10 +7,11 @@ import contextlib
 import logging
 from typing import TypeVar
 
+from agentkit.commands import InstallCertificate
 from agentkit.errors import HardpointError
 from agentkit.wire import Command, Hello
-from kvmagent.protocol import InstallCertificate
 from mn.db.schema import new_uuid
+from mn.fleet.agents import AGENTS, KVM_AGENT, AgentKind
 from mn.fleet.ca import CertificateAuthority, is_due
 from mn.fleet.client import AgentClient, Endpoint, Revive
 from mn.fleet.deploy import Deployer, Report, Target, silent
@@ -45,11 +46,15 @@ class Fleet:
         self._links: dict[str, HostLink] = {}
         self._pacing = Pacing()
         self._acknowledgements: set[asyncio.Task[None]] = set()
-        self._observer: Observer | None = None
+        self._observers: dict[str, Observer] = {}
 
-    def observe(self, observer: Observer) -> None:
-        """Say who is told what links see; to be called before `track`."""
-        self._observer = observer
+    def observe(self, observer: Observer, agent: AgentKind = KVM_AGENT) -> None:
+        """Say who is told what links to agents of a kind see; to be called before `track`."""
+        self._observers[agent.name] = observer
+
+    def authority(self) -> str:
+        """Return the certificate (PEM) of the CA that all agents' certificates are of."""
+        return self._ca.ca_path.read_text()
 
     async def survey(self, target: Target) -> HostSurvey | None:
         """Look at a host before anything is installed on it; None where there is nothing to look at."""
@@ -57,7 +62,7 @@ class Fleet:
 
     def wanted_version(self, target: Target) -> str:
         """Return the version that the agent of a host is to have."""
-        return self._deployer(target).wanted_version()
+        return self._deployer(target).wanted_version(target.agent)
 
     async def deploy(self, target: Target, report: Report = silent) -> Endpoint:
         """Install and start the agent of a host; done before, it is found in place.
@@ -74,7 +79,8 @@ class Fleet:
 
     async def call(self, endpoint: Endpoint, command: Command[R], task_uuid: str) -> R:
         """Have an agent do something once; see `AgentClient.call`."""
-        revive = self._reviver(Target(endpoint.host_uuid, endpoint.address))
+        agent = AGENTS[endpoint.agent]
+        revive = self._reviver(Target(endpoint.host_uuid, endpoint.address, agent=agent))
         return await self._client.call(endpoint, command, task_uuid, revive)
 
     async def hello(self, endpoint: Endpoint) -> Hello:
@@ -89,10 +95,11 @@ class Fleet:
 
     def track(self, target: Target, endpoint: Endpoint, inventory_hash: str) -> None:
         """Keep a link to a host from now on; a host that is tracked already keeps its link."""
-        if target.host_uuid in self._links or self._observer is None:
+        observer = self._observers.get(target.agent.name)
+        if target.host_uuid in self._links or observer is None:
             return
         revive = self._reviver(target)
-        link = HostLink(self._client, endpoint, inventory_hash, self._observer, revive, self._pacing)
+        link = HostLink(self._client, endpoint, inventory_hash, observer, revive, self._pacing)
         self._links[target.host_uuid] = link
         link.start()
 

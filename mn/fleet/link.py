@@ -7,14 +7,17 @@ import contextlib
 import logging
 import random
 from collections.abc import AsyncGenerator
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 import msgspec
 
 from agentkit.errors import HardpointError
 from agentkit.wire import Event, EventKind, Hello
-from kvmagent.protocol import DeviceEvent, Inventory, TakeInventory
+from kvmagent.protocol_iscsi import IscsiEvent
+from kvmagent.protocol_storage import StorageEvent
+from kvmagent.protocol_vms import VmEvent
 from mn.db.schema import new_uuid
+from mn.fleet.agents import AGENTS
 from mn.fleet.client import AgentClient, Endpoint, Revive
 from mn.fleet.protocol import check_protocol
 
@@ -59,11 +62,23 @@ class Observer(Protocol):
     async def lost(self, host_uuid: str, reason: HardpointError) -> None:
         """The host does not answer."""
 
-    async def inventory(self, host_uuid: str, inventory: Inventory) -> None:
-        """The host's inventory, whole."""
+    async def inventory(self, host_uuid: str, inventory: Any) -> None:
+        """The host's inventory, whole, as its kind of agent reports it."""
 
-    async def device(self, host_uuid: str, event: DeviceEvent) -> bool:
-        """One device has come, gone or changed; False asks for the whole inventory instead."""
+    async def device(self, host_uuid: str, event: Any, before: str) -> bool:
+        """One device of the inventory with the hash `before` has come, gone or changed.
+
+        False asks for the whole inventory instead.
+        """
+
+    async def vm(self, host_uuid: str, event: VmEvent) -> None:
+        """Something happened to a VM."""
+
+    async def storage(self, host_uuid: str, event: StorageEvent) -> None:
+        """A storage answers on the host again, or no longer."""
+
+    async def iscsi(self, host_uuid: str, event: IscsiEvent) -> None:
+        """A session or a path to a LUN has come, gone or changed."""
 
     async def moved(self, host_uuid: str, endpoint: Endpoint) -> None:
         """The agent listens elsewhere now."""
@@ -83,6 +98,7 @@ class HostLink:
     ) -> None:
         self._client = client
         self._pacing = pacing
+        self._kind = AGENTS[endpoint.agent]
         self._endpoint = endpoint
         self._hash = inventory_hash
         self._observer = observer
@@ -136,7 +152,16 @@ class HostLink:
             self._instance, self._since = first.instance, first.seq
             async for event in events:
                 if event.kind is EventKind.DEVICE:
-                    await self._device(msgspec.convert(event.data, DeviceEvent))
+                    await self._device(msgspec.convert(event.data, self._kind.event))
+                elif event.kind is EventKind.VM:
+                    of_vm = msgspec.convert(event.data, VmEvent)
+                    await self._observer.vm(self._endpoint.host_uuid, of_vm)
+                elif event.kind is EventKind.STORAGE:
+                    told = msgspec.convert(event.data, StorageEvent)
+                    await self._observer.storage(self._endpoint.host_uuid, told)
+                elif event.kind is EventKind.ISCSI:
+                    of_iscsi = msgspec.convert(event.data, IscsiEvent)
+                    await self._observer.iscsi(self._endpoint.host_uuid, of_iscsi)
                 self._instance, self._since = event.instance, event.seq
 
     async def _meet(self, hello: Hello) -> None:
@@ -150,8 +175,8 @@ class HostLink:
             self._connected = True
             self.looked.set()
 
-    async def _device(self, event: DeviceEvent) -> None:
-        if await self._observer.device(self._endpoint.host_uuid, event):
+    async def _device(self, event: Any) -> None:
+        if await self._observer.device(self._endpoint.host_uuid, event, self._hash):
             self._hash = event.inventory_hash
         else:
             await self._take_inventory()
@@ -159,7 +184,8 @@ class HostLink:
     async def _take_inventory(self) -> None:
         task_uuid = new_uuid()
         async with self._pacing.inventory:
-            reply = await self._client.call(self._endpoint, TakeInventory(), task_uuid, self._revive)
+            command = self._kind.take_inventory()
+            reply = await self._client.call(self._endpoint, command, task_uuid, self._revive)
             await self._observer.inventory(self._endpoint.host_uuid, reply.inventory)
         self._hash = reply.inventory.hash
         await self._client.acknowledge(self._endpoint, task_uuid)

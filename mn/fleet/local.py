@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from agentkit.errors import HardpointError
 from agentkit.files import write_durably
+from mn.fleet.agents import CEPH_AGENT, KVM_AGENT, AgentKind
 from mn.fleet.ca import CertificateAuthority, KeyPair
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Report, Target, silent
@@ -30,14 +31,28 @@ class LocalDeployer:
     """Agents as processes of this machine, for its loopback addresses: no SSH, no service manager.
 
     Each has a folder below `directory`, named by its host's uuid: configuration, certificates, log and state.
+    The directories of local storages are below `storage`, in a folder for each host; they outlive the agent.
     The agent's lock file says whether it runs, so that a management node started anew finds it.
     """
 
-    def __init__(self, directory: Path, ca: CertificateAuthority, *, root: Path, rescan_s: float) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        ca: CertificateAuthority,
+        *,
+        root: Path,
+        storage: Path,
+        rescan_s: float,
+        libvirt: str | None = None,
+        ceph: Path | None = None,
+    ) -> None:
         self._directory = directory
         self._ca = ca
         self._root = root
+        self._storage = storage
         self._rescan_s = rescan_s
+        self._libvirt = libvirt
+        self._ceph = ceph
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def serves(self, target: Target) -> bool:
@@ -53,7 +68,7 @@ class LocalDeployer:
         """Nothing has to be asked: it is this machine."""
         return None
 
-    def wanted_version(self) -> str:
+    def wanted_version(self, agent: AgentKind) -> str:
         """Return this installation's version: the agents run from it."""
         return metadata.version("hardpoint")
 
@@ -69,14 +84,19 @@ class LocalDeployer:
         if running is None:
             await asyncio.to_thread(self._prepare, home, target)
             process = await asyncio.to_thread(
-                spawn, home, "kvmagent", "serve", "--config", str(home / AGENT_CONFIGURATION)
+                spawn,
+                home,
+                target.agent.name,
+                "serve",
+                "--config",
+                str(home / AGENT_CONFIGURATION),
             )
             try:
                 running = await until_running(home, process)
             except asyncio.CancelledError:  # or it would come up in a folder that the undo has removed
                 process.kill()
                 raise
-        return Endpoint(target.host_uuid, target.address, running)
+        return Endpoint(target.host_uuid, target.address, running, target.agent.name)
 
     async def undeploy(self, target: Target) -> None:
         """Stop the agent and remove its folder."""
@@ -109,10 +129,19 @@ class LocalDeployer:
             "certificate": str(pair.certificate),
             "key": str(pair.key),
             "ca": str(pair.ca),
-            "root": str(self._root),
-            "management_address": target.address,
-            "rescan_s": self._rescan_s,
         }
+        if target.agent is KVM_AGENT:
+            values |= {
+                "transfer_port": 0,
+                "root": str(self._root),
+                "local_storage_root": str(self._storage / target.host_uuid),
+                "management_address": target.address,
+                "rescan_s": self._rescan_s,
+            }
+            if self._libvirt is not None:
+                values |= {"libvirt_uri": self._libvirt, "emulate": True}
+        if target.agent is CEPH_AGENT and self._ceph is not None:
+            values["ceph_configuration"] = str(self._ceph)
         return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
     def _remove(self, home: Path) -> None:

@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import select
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from agentkit.locks import content_if_taken
 
 STOP_TIMEOUT_S = 25.0
 AGENT_CONFIGURATION = "agent.toml"
@@ -71,15 +72,11 @@ def agent_homes(directory: Path) -> Iterator[Path]:
 
 def lock_holder(home: Path) -> int | None:
     """Return the pid of the agent that holds the folder's lock, None when none does."""
+    content = content_if_taken(home / "agent.lock")
     try:
-        with (home / "agent.lock").open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read().strip() or b"0") or None
-    except (FileNotFoundError, ValueError):
+        return int(content or b"0") or None
+    except ValueError:
         return None
-    return None
 
 
 def running_port(home: Path) -> int | None:

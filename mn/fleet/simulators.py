@@ -16,6 +16,7 @@ import msgspec
 
 from agentkit.errors import ErrorBody, HardpointError
 from agentkit.files import write_durably
+from mn.fleet.agents import KVM_AGENT, AgentKind
 from mn.fleet.ca import CertificateAuthority
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Report, Simulated, Target, silent
@@ -43,13 +44,15 @@ class SimulatorDeployer:
 
     def serves(self, target: Target) -> bool:
         """Say whether the host is, or is to be, simulated."""
+        if target.agent is not KVM_AGENT:
+            return False
         return target.simulated is not None or self._home(target).is_dir()
 
     async def survey(self, target: Target) -> HostSurvey | None:
         """Nothing has to be asked: what it will be was recorded."""
         return None
 
-    def wanted_version(self) -> str:
+    def wanted_version(self, agent: AgentKind) -> str:
         """Return this installation's version: the simulator runs from it."""
         return metadata.version("hardpoint")
 

@@ -13,6 +13,7 @@ import msgspec
 
 from agentkit.errors import HardpointError
 from mn.fleet import ssh_errors
+from mn.fleet.agents import KVM_AGENT, AgentKind
 from mn.fleet.ssh import SshLink, SshPool, SshTarget
 
 SURVEY_TIMEOUT_S = 60.0
@@ -64,33 +65,33 @@ class _Owner(msgspec.Struct, rename="camel"):
     fleet_uuid: str
 
 
-def script() -> str:
-    """Return the command that looks at a host.
+def script(agent: AgentKind = KVM_AGENT) -> str:
+    """Return the command that looks at a host, and at the agent of a kind that it may have.
 
     One line without a single quote, so that any login shell hands it to sh unharmed. Its input is one line,
     the password for sudo.
     """
     lines = Path(__file__).with_name("survey.sh").read_text().splitlines()
-    return f"exec /bin/sh -c '{' '.join(line.strip() for line in lines)}'"
+    return f"exec /bin/sh -c 'agent={agent.name}; {' '.join(line.strip() for line in lines)}'"
 
 
-async def take_survey(pool: SshPool, target: SshTarget) -> HostSurvey:
+async def take_survey(pool: SshPool, target: SshTarget, agent: AgentKind = KVM_AGENT) -> HostSurvey:
     """Look at a host in one SSH session, changing nothing.
 
     Raises HardpointError: those of `open_link`; HOST.1003 when the session breaks off or takes too long, or
     the host cannot run the script.
     """
     async with pool.session(target, fresh=True) as link:
-        text, sent_s, heard_s, said = await _run(link, target.password)
+        text, sent_s, heard_s, said = await _run(link, target.password, script(agent))
         return parse_survey(
             text, host_key=link.host_key, label=link.label, sent_s=sent_s, heard_s=heard_s, said=said
         )
 
 
-async def _run(link: SshLink, password: str) -> tuple[str, float, float, str]:
+async def _run(link: SshLink, password: str, command: str) -> tuple[str, float, float, str]:
     """Return the script's output, when its start was sent, when its first line came, what it complained."""
     try:
-        async with link.connection.create_process(script(), encoding="utf-8", errors="replace") as process:
+        async with link.connection.create_process(command, encoding="utf-8", errors="replace") as process:
             lines: list[str] = []
             sent_s = heard_s = 0.0
             length = 0

@@ -28,15 +28,15 @@ echo "virtualisation=$(grep -m 1 -o -w -e vmx -e svm /proc/cpuinfo | head -n 1)"
 [ ! -c /dev/kvm ] || echo "kvm=yes";
 [ ! -d /run/systemd/system ] || echo "systemd=yes";
 [ ! -d /run/systemd/system ] || ! systemctl is-active --quiet firewalld || echo "firewalld=yes";
-home=/opt/hardpoint/kvmagent;
+home=/opt/hardpoint/$agent;
 current=$(readlink "$home/current") && echo "agent_version=${current##*/}";
 for d in "$home"/*/.complete; do [ ! -f "$d" ] || [ -h "${d%/.complete}" ] || { d=${d%/.complete}; echo "release=${d##*/}"; }; done;
-if [ "$admin" = yes ] && [ -d /etc/hardpoint/kvmagent ]; then
-  state=/var/lib/hardpoint/kvmagent;
-  for f in "$state/owner.json" /etc/hardpoint/kvmagent/owner.json; do
+if [ "$admin" = yes ] && [ -d /etc/hardpoint/$agent ]; then
+  state=/var/lib/hardpoint/$agent;
+  for f in "$state/owner.json" /etc/hardpoint/$agent/owner.json; do
     $run cat "$f" 2>/dev/null | tr -d "\n" | sed "s/^/owner=/;s/\$/\n/"; done;
-  for f in "$state/installed.pem" /etc/hardpoint/kvmagent/agent.pem; do
+  for f in "$state/installed.pem" /etc/hardpoint/$agent/agent.pem; do
     $run sed -n "/BEGIN CERTIFICATE/,/END CERTIFICATE/s/^/certificate=/p" "$f" 2>/dev/null | grep . && break; done;
-  $run sed -n "/BEGIN CERTIFICATE/,/END CERTIFICATE/s/^/authority=/p" /etc/hardpoint/kvmagent/ca.pem 2>/dev/null;
+  $run sed -n "/BEGIN CERTIFICATE/,/END CERTIFICATE/s/^/authority=/p" /etc/hardpoint/$agent/ca.pem 2>/dev/null;
 fi;
 echo "end=yes"

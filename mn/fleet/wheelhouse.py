@@ -29,6 +29,7 @@ from packaging.utils import canonicalize_name
 
 from agentkit.errors import Blame, ErrorBody, HardpointError
 from agentkit.files import write_durably
+from mn.fleet.agents import AGENTS, KVM_AGENT, AgentKind
 from mn.fleet.wheelhouse_sources import (
     HostPython,
     Missing,
@@ -40,11 +41,10 @@ from mn.fleet.wheelhouse_sources import (
 )
 
 PYTHON_LEAST = (3, 11)
-AGENT_PACKAGES = ("agentkit", "kvmagent")
-AGENT_DISTRIBUTION = "hardpoint-kvmagent"
-AGENT_EXTRA = "kvmagent"
-NODE_PACKAGES = ("agentkit", "kvmagent", "mn", "mnclient", "simulator")
-NODE_EXTRAS = ("mn", "kvmagent", "cli")
+AGENT_ROLE = "agent"
+"""The role that the roles of all agents are made of."""
+NODE_PACKAGES = ("agentkit", *AGENTS, "mn", "mnclient", "simulator")
+NODE_EXTRAS = ("mn", *AGENTS, "cli")
 OWN = "hardpoint"
 _LICENCE_AND_CODE = {".py", ".typed"}
 
@@ -65,20 +65,20 @@ class Release:
 
 
 @cache
-def release() -> Release:
-    """Return the release that this management node installs; reads its own files once."""
-    pins = dependencies(HostPython.own())
+def release(agent: AgentKind = KVM_AGENT) -> Release:
+    """Return the release of a kind of agent that this management node installs; reads its own files once."""
+    pins = dependencies(HostPython.own(), (agent.name,))
     digest = hashlib.sha256()
-    for name, content in [*sorted(_agent_files()), *sorted(_role_files())]:
+    for name, content in [*sorted(_agent_files(agent)), *sorted(_role_files(agent))]:
         digest.update(f"{name} {len(content)}\n".encode() + content)
     digest.update(msgspec.json.encode(sorted(pins.items())))
     return Release(f"{metadata.version(OWN)}+{digest.hexdigest()[:12]}", pins)
 
 
-def dependencies(python: HostPython, extras: tuple[str, ...] = (AGENT_EXTRA,)) -> dict[str, str]:
-    """Return what the agent needs on such a host: names and the versions that this environment has.
+def dependencies(python: HostPython, extras: tuple[str, ...] = tuple(AGENTS)) -> dict[str, str]:
+    """Return what is needed on such a host: names and the versions that this environment has.
 
-    `extras` are those of the project that are wanted, by default the agent's.
+    `extras` are those of the project that are wanted, by default those of all agents.
 
     Raises HardpointError (SYS.1000) when this environment lacks one.
     """
@@ -101,36 +101,38 @@ def dependencies(python: HostPython, extras: tuple[str, ...] = (AGENT_EXTRA,)) -
                 "SYS.1000",
                 "Internal error",
                 f"this management node's environment lacks {requirement}, which the agent needs",
-                remedy="install hardpoint[mn,kvmagent,cli] anew on the management node",
+                remedy="install hardpoint[mn,kvmagent,storageagent,cephagent,cli] anew on it",
             ) from None
         inner = requirement.extras or {""}
         wanted += [(below, extra) for below in metadata.requires(name) or [] for extra in inner]
     return found
 
 
-def _agent_files() -> Iterator[tuple[str, bytes]]:
-    """Yield names and contents of the agent's own files."""
+def _agent_files(agent: AgentKind) -> Iterator[tuple[str, bytes]]:
+    """Yield names and contents of an agent's own files."""
     root = Path(__file__).parents[2]
-    for package in AGENT_PACKAGES:
+    for package in ("agentkit", agent.name):
         for path in sorted((root / package).rglob("*")):
             if path.is_file() and path.suffix in _LICENCE_AND_CODE:
                 yield path.relative_to(root).as_posix(), path.read_bytes()
 
 
-def _role_files() -> Iterator[tuple[str, bytes]]:
-    """Yield names and contents of what the agent's role puts beside it."""
-    role = ansible_directory() / "roles" / "kvmagent"
-    for path in sorted(role.rglob("*")):
-        if path.is_file():
-            yield path.relative_to(role).as_posix(), path.read_bytes()
+def _role_files(agent: AgentKind) -> Iterator[tuple[str, bytes]]:
+    """Yield names and contents of what an agent's roles put beside it."""
+    roles = ansible_directory() / "roles"
+    for role in (roles / AGENT_ROLE, roles / agent.name):
+        for path in sorted(role.rglob("*")):
+            if path.is_file():
+                yield path.relative_to(roles).as_posix(), path.read_bytes()
 
 
-def _agent(version: str) -> Packaged:
-    """Return the agent's own code as a distribution."""
-    folder = f"{AGENT_DISTRIBUTION.replace('-', '_')}-{version}.dist-info"
-    about = f"Metadata-Version: 2.1\nName: {AGENT_DISTRIBUTION}\nVersion: {version}\n"
-    files = dict(_agent_files()) | {f"{folder}/METADATA": about.encode()}
-    return Packaged(AGENT_DISTRIBUTION, version, files)
+def _agent(agent: AgentKind) -> Packaged:
+    """Return an agent's own code as a distribution."""
+    name, version = f"hardpoint-{agent.name}", release(agent).version
+    folder = f"{name.replace('-', '_')}-{version}.dist-info"
+    about = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    files = dict(_agent_files(agent)) | {f"{folder}/METADATA": about.encode()}
+    return Packaged(name, version, files)
 
 
 @dataclass(frozen=True)
@@ -149,22 +151,22 @@ class Wheelhouse:
         self._sources = sources
         self._making: dict[str, asyncio.Lock] = {}
 
-    async def bundle(self, python: HostPython) -> Path:
-        """Return the bundle of the release for such a host.
+    async def bundle(self, python: HostPython, agent: AgentKind = KVM_AGENT) -> Path:
+        """Return the bundle of an agent's release for such a host.
 
         Made by another process: it takes seconds of computing. Raises HardpointError (SYS.1006) naming the
         host's Python when it is too old or wheels are missing.
         """
         check_python(python)
-        path = self._directory / f"kvmagent-{release().version}-{python.label}.tar.gz"
+        path = self._directory / f"{agent.name}-{release(agent).version}-{python.label}.tar.gz"
         async with self._making.setdefault(path.name, asyncio.Lock()):
             if not path.exists():
-                await self._make(python, path)
-                await asyncio.to_thread(self._forget_others)
+                await self._make(python, agent, path)
+                await asyncio.to_thread(self._forget_others, agent)
         return path
 
-    async def _make(self, python: HostPython, path: Path) -> None:
-        order = _Order(python, str(self._sources.folder), self._sources.index, str(path))
+    async def _make(self, python: HostPython, agent: AgentKind, path: Path) -> None:
+        order = _Order(python, agent.name, str(self._sources.folder), self._sources.index, str(path))
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -180,15 +182,16 @@ class Wheelhouse:
         if process.returncode != 0:
             raise _failure(output)
 
-    def _forget_others(self) -> None:
-        """Remove the bundles of other versions."""
-        for path in self._directory.glob("kvmagent-*.tar.gz"):
-            if not path.name.startswith(f"kvmagent-{release().version}-"):
+    def _forget_others(self, agent: AgentKind) -> None:
+        """Remove the bundles of an agent's other versions."""
+        for path in self._directory.glob(f"{agent.name}-*.tar.gz"):
+            if not path.name.startswith(f"{agent.name}-{release(agent).version}-"):
                 path.unlink(missing_ok=True)
 
 
 class _Order(msgspec.Struct):
     python: HostPython
+    agent: str
     folder: str
     index: str
     path: str
@@ -216,9 +219,9 @@ def check_python(python: HostPython) -> None:
         )
 
 
-def pack(python: HostPython, sources: Sources) -> bytes:
-    """Return the bundle of the release for such a host. Raises HardpointError (SYS.1006)."""
-    wanted = dependencies(python)
+def pack(python: HostPython, sources: Sources, agent: AgentKind = KVM_AGENT) -> bytes:
+    """Return the bundle of an agent's release for such a host. Raises HardpointError (SYS.1006)."""
+    wanted = dependencies(python, (agent.name,))
     reasons = []
     ways: list[Callable[[], list[Packaged]]] = [
         lambda: from_installed(wanted, python),
@@ -227,7 +230,7 @@ def pack(python: HostPython, sources: Sources) -> bytes:
     ]
     for take in ways:
         try:
-            return _archive([*take(), _agent(release().version)], python)
+            return _archive([*take(), _agent(agent)], python)
         except Missing as missing:
             reasons.append(str(missing))
     raise HardpointError(
@@ -326,7 +329,7 @@ def host_python(version: tuple[int, int] | None, architecture: str, libc: str | 
 
 
 def fill(folder: Path, python: HostPython, index: str = "") -> list[str]:
-    """Download the wheels of the agent's dependencies for such hosts; return them as `name==version`.
+    """Download the wheels of the agents' dependencies for such hosts; return them as `name==version`.
 
     For a machine with Internet. Raises HardpointError (SYS.1006) with what pip said.
     """
@@ -351,7 +354,7 @@ def main() -> int:
     path = Path(order.path)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        content = pack(order.python, Sources(Path(order.folder), order.index))
+        content = pack(order.python, Sources(Path(order.folder), order.index), AGENTS[order.agent])
         write_durably(path, content)
     except HardpointError as error:
         sys.stdout.buffer.write(msgspec.json.encode(error.to_body()))

@@ -146,6 +146,8 @@ def _compare(field: Field, column: Any, condition: Condition, operator: Operator
         if isinstance(kind, Document):
             empty = or_(empty, cast(column, Text) == "null")
         return empty if operator is Operator.IS_NULL else not_(empty)  # type: ignore[no-any-return]
+    if field.column.info.get("members"):
+        return _has_member(column, condition, operator)
     if isinstance(kind, Document):
         raise bad_query(
             f"condition '{condition.text}': {field.name} is an object", "compare it with null only"
@@ -162,6 +164,20 @@ def _compare(field: Field, column: Any, condition: Condition, operator: Operator
         return column.in_(among) if operator is Operator.IN else column.not_in(among)  # type: ignore[no-any-return]
     value = literal(_value(field, condition.value, condition), bound)
     return _COMPARE[operator](column, value)  # type: ignore[no-any-return]
+
+
+def _has_member(column: Any, condition: Condition, operator: Operator) -> ColumnElement[bool]:
+    """Say whether a list of uuids has one of those that are given; for negative operators, none of them."""
+    positive = _POSITIVE.get(operator, operator)
+    if positive not in (Operator.EQUAL, Operator.IN):
+        raise bad_query(
+            f"condition '{condition.text}': {condition.field} is a list",
+            "use =, !=, ?= or !?= with what it has",
+        )
+    wanted = condition.value.split(",") if positive is Operator.IN else [condition.value]
+    text = cast(column, Text)
+    found = or_(false(), *(text.contains(f'"{value}"', autoescape=True) for value in wanted[:MAX_VALUES]))
+    return found if positive is operator else not_(found)
 
 
 _COMPARE: dict[Operator, Callable[[Any, Any], Any]] = {

@@ -26,8 +26,8 @@ from mn.db.dialect import joined, sorted_by
 from mn.db.schema import Document
 from mn.query.conditions import TAG_KINDS, condition_sql, field_of, is_text
 from mn.query.parse import MAX_NUMBER, Operator, Query
-from mn.query.resource import Field, Resource
-from mn.query.rows import row_json, sure_first
+from mn.query.resource import Field, Relation, Resource
+from mn.query.rows import row_json, sure_first, with_list
 
 
 def run_query(connection: Connection, resource: Resource, query: Query) -> str:
@@ -144,7 +144,21 @@ def _sortable(field: Field, table: FromClause) -> Any:
 @cache
 def _whole_row(resource: Resource) -> ColumnElement[str]:
     """Return the JSON object of all fields; making it takes longer than running it on a row does."""
-    return row_json(sure_first(resource.fields.values()), resource.table)
+    row = row_json(sure_first(resource.fields.values()), resource.table)
+    for name, relation in resource.lists.items():
+        row = with_list(row, name, _list_of(resource, relation))
+    return row
+
+
+def _list_of(resource: Resource, relation: Relation) -> ColumnElement[str]:
+    """Return the rows that belong to one of `resource` as JSON objects with commas between them."""
+    target = relation.target()
+    local = resource.fields[relation.local].column.name
+    # A text, so that the table does not become one that is selected from.
+    mine = literal_column(f"{resource.table.name}.{local}", String)
+    remote = target.fields[relation.remote].column
+    row = _whole_row(target)
+    return select(joined(row)).where(remote == mine).scalar_subquery()
 
 
 @cache

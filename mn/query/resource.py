@@ -53,6 +53,8 @@ class Resource:
     table: Table
     relations: dict[str, Relation] = field(default_factory=dict)
     only: dict[str, str] | None = None
+    lists: dict[str, Relation] = field(default_factory=dict)
+    """Other resources' rows that an inventory shows whole, by the key that has them."""
 
     def __post_init__(self) -> None:
         if not {"seq", "uuid"} <= set(self.table.columns.keys()):

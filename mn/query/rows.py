@@ -39,6 +39,17 @@ def row_json(fields: Iterable[Field], table: FromClause) -> ColumnElement[str]:
     return reduce(operators.add, others, _unclosed(first)) + _text("}") if others else first
 
 
+def with_list(row: ColumnElement[str], name: str, items: ColumnElement[str]) -> ColumnElement[str]:
+    """Return a row's JSON object with a list before its fields, of which there is one at least.
+
+    `items` have commas between them, or are null.
+    """
+    found = func.coalesce(items, _text(""), type_=String)
+    return (
+        _text('{"' + name + '":[') + found + _text("],") + func.substr(row, literal_column("2"), type_=String)
+    )
+
+
 def sure_first(fields: Iterable[Field]) -> list[Field]:
     """Return fields in the order in which they become JSON the fastest."""
     return sorted(fields, key=lambda field: not _is_never_null(field))

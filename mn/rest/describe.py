@@ -160,6 +160,9 @@ def _resource(resource: Resource) -> dict[str, Any]:
         if _VALUES.fullmatch(comment) and len(values) > 1:
             described["enum"] = values
         fields.append(described)
+    for name, relation in resource.lists.items():
+        meaning = f"its rows of {relation.target().name}"
+        fields.append({"name": name, "type": "List", "description": meaning})
     relations = {name: resource.relations[name].target().name for name in sorted(resource.relations)}
     return {"fields": fields, "relations": relations}
 

@@ -8,10 +8,10 @@ import msgspec
 from sqlalchemy import String
 
 from mn.db.schema import Document, Instant
-from mn.query.resource import Field, Resource
+from mn.query.resource import Field, Relation, Resource
 from mn.rest.operation import Operation
 from mn.rest.parameters import describe
-from mn.rest.types import HostAddress, HostStateEvent, Secret, StateEvent
+from mn.rest.types import HostAddress, HostStateEvent, Secret, StateEvent, StorageStateEvent
 
 _TEXTS = {
     "uuid": "UUID of the resource",
@@ -63,8 +63,17 @@ def resource_schema(resource: Resource) -> dict[str, Any]:
     return {
         "type": "object",
         "description": f"{resource.name} as the API shows it; fields without a value are left out.",
-        "properties": {name: _column_schema(field) for name, field in resource.fields.items()},
+        "properties": {
+            **{name: _column_schema(field) for name, field in resource.fields.items()},
+            **{name: _list_schema(relation) for name, relation in resource.lists.items()},
+        },
     }
+
+
+def _list_schema(relation: Relation) -> dict[str, Any]:
+    target = relation.target()
+    meaning = f"its rows of {target.name}"
+    return {"type": "array", "description": meaning, "items": {"type": "object", "title": target.name}}
 
 
 _COLUMN_TYPES: dict[str, dict[str, Any]] = {
@@ -106,6 +115,8 @@ def _schema_hook(kind: type) -> dict[str, Any]:
         return {"type": "string", "format": "password", "minLength": 1}
     if kind is HostStateEvent:
         return {"type": "string", "examples": ["enable", "disable", "maintain"]}
+    if kind is StorageStateEvent:
+        return {"type": "string", "examples": ["enable", "disable", "maintain", "deleting"]}
     if kind is StateEvent:
         return {"type": "string", "examples": ["enable", "disable"]}
     if kind is HostAddress:

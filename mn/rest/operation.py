@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import msgspec
 
 from mn.query.resource import Resource
-from mn.rest.services import Call, Job
+from mn.rest.services import Call, Job, Services
 from mn.rest.types import ResourceUuid, Tags
 
 Reply = Mapping[str, Any]
@@ -173,6 +173,12 @@ class JobOperation(Operation):
         return self
 
 
+class Post(JobOperation):
+    """POST that creates no resource of its own."""
+
+    kind = Kind.CREATE
+
+
 class Create(JobOperation, kw_only=True):
     """POST: create a resource. The caller may choose its uuid."""
 
@@ -255,3 +261,7 @@ class Query(Operation):
     """GET of a resource by the query language; `reply` is the resource. Its first path is the list's."""
 
     kind = Kind.QUERY
+
+    @classmethod
+    async def prepare(cls, services: Services) -> None:
+        """Bring rows up to date that are to be read next; most are always."""

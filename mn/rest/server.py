@@ -33,6 +33,7 @@ from mn.rest.operation import (
     Kind,
     Login,
     Operation,
+    Query,
     SyncDelete,
     SyncOperation,
     registry,
@@ -321,6 +322,11 @@ class RestServer:
             query = parse_query(query_values(list(request.query.items())))
         except HardpointError as error:
             raise BadStatus(400, error) from error
+        others = [(name, value) for name, value in target.path_values.items() if name != "uuid"]
+        if others:  # `/sharedblock-group/{primaryStorageUuid}/host-refs`: a condition
+            named = (Condition(f"{name}={value}", (), name, Operator.EQUAL, value) for name, value in others)
+            query = replace(query, conditions=(*query.conditions, *named))
+        await cast("type[Query]", target.operation).prepare(self._services)
         try:
             if uuid is None:
                 return raw_reply((await self._services.db.read(run_query, resource, query)).encode())

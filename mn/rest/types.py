@@ -28,6 +28,15 @@ Description = Annotated[
     str, Meta(max_length=DESCRIPTION_LENGTH, description=f"a text of up to {DESCRIPTION_LENGTH} characters")
 ]
 Text = Annotated[str, Meta(min_length=1, description="a text that is not empty")]
+StorageUrl = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=1024,
+        pattern=NO_CONTROLS,
+        description="a directory or host:/export, a text of 1 to 1024 characters",
+    ),
+]
 Port = Annotated[int, Meta(ge=1, le=65535, description="a whole number from 1 to 65535")]
 Ref = Annotated[str, Meta(min_length=1, max_length=64, description="the uuid of a resource")]
 Uuid = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="a uuid of 32 lower-case hex digits")]
@@ -100,6 +109,13 @@ class HostStateEvent(StateEvent):
 
     __slots__ = ()
     description = "a state event: enable, disable or maintain"
+
+
+class StorageStateEvent(StateEvent):
+    """What is to become of a storage's state."""
+
+    __slots__ = ()
+    description = "a state event: enable, disable, maintain or deleting"
 
 
 _STATE_EVENTS = {

@@ -55,7 +55,7 @@ def _operation(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _parameter(entry: dict[str, Any]) -> dict[str, Any]:
     parameter = {"type": entry["type"], "in": entry["in"]}
-    if entry["required"]:
+    if entry["required"] and entry["doc"] != "unused":  # what is not used need not be given
         parameter["required"] = True
     if entry["enum"]:
         parameter["enum"] = entry["enum"]

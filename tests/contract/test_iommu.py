@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.conftest import World, new_uuid
+from tests.contract.conftest import World
+from tests.contract.params import new_uuid
 from tests.node import Answer, Node
 
 STATUS_PATHS = (

@@ -7,7 +7,8 @@ import uuid
 import pytest
 
 from tests.contract.catalogue import JOBS, OPERATIONS, Operation
-from tests.contract.conftest import ABSENT, World, new_uuid
+from tests.contract.conftest import World
+from tests.contract.params import ABSENT, new_uuid
 from tests.node import Answer
 
 

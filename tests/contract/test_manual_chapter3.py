@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.conftest import ABSENT, World
+from tests.contract.conftest import World
+from tests.contract.params import ABSENT
 from tests.integration.rest.receiver import Receiver
 from tests.node import Answer, Rest
 
@@ -54,7 +55,7 @@ VM_REQUESTS: list[tuple[str, str, object, int]] = [
     ("GET", f"{VM}?q=cpuNum>5", None, 200),
     ("GET", f"{VM}?q=hypervisorType=KVM&fields=uuid&fields=name", None, 200),
     ("GET", f"{VM}?q=vmNics.ip=192.168.0.100", None, 200),
-    ("GET", f"{VM}?q=vmNics.eip.ip=192.168.0.100", None, 200),
+    ("GET", f"{VM}?q=vmNics.eip.ip=192.168.0.100", None, 400),  # there are no EIPs here: the refusal says so
 ]
 """Requests of virtual machines with the status that is printed or that their kind has."""
 
@@ -184,6 +185,8 @@ def test_requests_of_virtual_machines(
     assert answer.status == status
     if status == 200:
         assert isinstance(answer.body["inventories"], list)
+    elif status == 400:
+        assert "VmNic has no relation 'eip'" in answer.error["details"]
     else:
         assert set(answer.body) == {"location"}
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.contract.catalogue import SERVED_OPERATIONS, Operation
-from tests.contract.conftest import ABSENT, World, fill, new_uuid
+from tests.contract.conftest import World, fill
+from tests.contract.params import ABSENT, new_uuid
 from tests.node import ADMIN_PASSWORD, Answer, Rest
 
 ADMIN_UUID = "36c27e8ff05c4780bf6d2fa65700f22e"

@@ -211,3 +211,47 @@ def test_a_node_started_again_finds_its_hosts_and_their_agents(
     wait_for("it is Connected", lambda: again.query("/hosts")[0]["status"] == "Connected")
     assert again.query("/hosts")[0]["uuid"] == added["uuid"]
     assert sorted(d["uuid"] for d in again.query(PCI)) == devices
+
+
+def test_a_device_that_was_pulled_out_can_be_forgotten_and_is_matched_anew_when_it_is_back(
+    machine: Path, host: tuple[Rest, dict[str, Any]]
+) -> None:
+    admin, _ = host
+    (matrox,) = admin.query(PCI, "vendorId=102b")
+    ids = {"vendorId": "102B", "deviceId": matrox["deviceId"], "subvendorId": "0000"}
+    offering = admin.create("/pci-device/pci-device-offerings", **ids)
+    ref = {"pciDeviceUuid": matrox["uuid"], "pciDeviceOfferingUuid": offering["uuid"]}
+    assert offering["matchedPciDevices"] == [ref]
+    assert admin.query(PCI, "vendorId=102b")[0]["matchedPciDeviceOfferingRef"] == [ref]
+
+    link = machine / "sys/bus/pci/devices" / matrox["pciDeviceAddress"]
+    target = link.readlink()
+    link.unlink()
+    wait_for("it is Inactive", lambda: admin.query(PCI, "vendorId=102b")[0]["status"] == "Inactive")
+    assert admin.run("DELETE", f"{PCI}/{matrox['uuid']}", None).body == {}
+    assert admin.query(PCI, "vendorId=102b") == []
+    assert admin.query(f"/pci-device/pci-device-offerings/{offering['uuid']}")[0]["matchedPciDevices"] == []
+
+    link.symlink_to(target)
+    wait_for("it is back", lambda: bool(admin.query(PCI, "vendorId=102b")))
+    assert admin.query(PCI, "vendorId=102b")[0]["matchedPciDeviceOfferingRef"] == [ref]
+    assert len(admin.query("/pci-devices/pci-devices/pci-device-offerings")) == 1
+
+
+def test_a_host_that_is_lost_is_an_issue_until_it_answers(
+    node: Node, host: tuple[Rest, dict[str, Any]]
+) -> None:
+    admin, added = host
+    assert admin.query("/issues") == []
+    pid = agent_pid(node, added["uuid"])
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        wait_for("there is an issue", lambda: bool(admin.query("/issues")))
+        (issue,) = admin.query("/issues", "severity=Critical", "code~=HOST.%")
+        assert (issue["resourceType"], issue["resourceUuid"]) == ("Host", added["uuid"])
+        assert (issue["resourceName"], issue["operation"]) == ("host", "ReconnectHost")
+        assert {"since", "evidence", "remedy"} <= set(issue)
+        assert admin.query(f"/issues/{issue['uuid']}") == [issue]
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    wait_for("the issue is over", lambda: admin.query("/issues") == [])

@@ -32,7 +32,8 @@ def _starting(folder: Path) -> list[psutil.Process]:
 
 async def test_an_agent_whose_deployment_is_given_up_while_it_starts_is_ended(tmp_path: Path) -> None:
     folder = tmp_path / "agents"
-    deployer = LocalDeployer(folder, CertificateAuthority(tmp_path / "ca"), root=Path("/"), rescan_s=30)
+    ca = CertificateAuthority(tmp_path / "ca")
+    deployer = LocalDeployer(folder, ca, root=Path("/"), storage=tmp_path, rescan_s=30)
     deployment = asyncio.ensure_future(deployer.deploy(TARGET))
     await asyncio.to_thread(wait_until, lambda: bool(_starting(folder)), "the agent to be started")
     (agent,) = _starting(folder)
@@ -50,7 +51,9 @@ async def test_an_agent_whose_deployment_is_given_up_while_it_starts_is_ended(tm
 async def test_an_agent_that_a_killed_node_has_just_started_is_ended_with_the_others(tmp_path: Path) -> None:
     folder = tmp_path / "agents"
     home = folder / TARGET.host_uuid
-    deployer = LocalDeployer(folder, CertificateAuthority(tmp_path / "ca"), root=Path("/"), rescan_s=30)
+    deployer = LocalDeployer(
+        folder, CertificateAuthority(tmp_path / "ca"), root=Path("/"), storage=tmp_path, rescan_s=30
+    )
     await deployer.deploy(TARGET)
     argv = [
         sys.executable,
@@ -72,7 +75,9 @@ async def test_an_agent_that_a_killed_node_has_just_started_is_ended_with_the_ot
 
 async def test_an_agent_that_is_removed_is_not_started_again_meanwhile(tmp_path: Path) -> None:
     folder = tmp_path / "agents"
-    deployer = LocalDeployer(folder, CertificateAuthority(tmp_path / "ca"), root=Path("/"), rescan_s=30)
+    deployer = LocalDeployer(
+        folder, CertificateAuthority(tmp_path / "ca"), root=Path("/"), storage=tmp_path, rescan_s=30
+    )
     await deployer.deploy(TARGET)
     _, revived = await asyncio.gather(deployer.undeploy(TARGET), deployer.revive(TARGET))
     assert revived is None

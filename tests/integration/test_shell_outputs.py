@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
 import signal
 import stat
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.helpers import small_disk
 from tests.node import Answer, Node, Rest, run_node
 from tests.sshd import Sshd, wait_until
 
@@ -207,17 +208,11 @@ def test_outputs_go_with_their_job(tmp_path: Path, sshd: Sshd) -> None:
 
 
 def test_a_full_disk_is_an_error_beside_the_scripts_own_result(tmp_path: Path, sshd: Sshd) -> None:
-    own = Node(tmp_path / "state", {"HARDPOINT_SHELL_OUTPUT_BYTES": "1024"})
-    disk = own.state / "shell-outputs"
-    disk.mkdir(parents=True)
-    argv = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "none", str(disk)]
-    if subprocess.run(argv, capture_output=True, check=False).returncode:
-        pytest.skip("cannot mount a tmpfs")
-    try:
-        own = Node(
-            own.state, {"HARDPOINT_SHELL_OUTPUT_BYTES": "1024", "HARDPOINT_SHELL_FILES_FREE_BYTES": "0"}
-        )
-        own.start()
+    limits = {"HARDPOINT_SHELL_OUTPUT_BYTES": "1024", "HARDPOINT_SHELL_FILES_FREE_BYTES": "0"}
+    with (
+        small_disk(tmp_path / "state/shell-outputs", 256 * 1024),
+        contextlib.contextmanager(run_node)(tmp_path / "state", limits) as own,
+    ):
         admin = own.rest().logged_in()
         make_cluster(admin)
         host = add_host(admin, sshd)
@@ -235,9 +230,6 @@ def test_a_full_disk_is_an_error_beside_the_scripts_own_result(tmp_path: Path, s
         assert "stdoutLocation" not in answer
         small = run_on(admin, [host], "yes | head -c 5000")[host]
         assert fetch(admin, small["stdoutLocation"]).raw == b"y\n" * 2500
-    finally:
-        own.stop()
-        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_host_whose_agent_is_down_runs_scripts(admin: Rest, host: str, node: Node) -> None:

@@ -73,9 +73,9 @@ def tree_with(folder: Path, changes: dict[str, tuple[str, str]]) -> Path:
 async def _main(order: dict[str, Any]) -> dict[str, Any]:
     import msgspec
 
+    from agentkit.commands import InstallCertificate
     from agentkit.errors import HardpointError
     from agentkit.tls import client_context
-    from kvmagent.protocol import InstallCertificate
     from mn.db.schema import new_uuid
     from mn.fleet.ansible import Agents, AnsibleDeployer
     from mn.fleet.ansible_run import Runs

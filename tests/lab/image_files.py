@@ -67,7 +67,7 @@ MASKED = (
 )
 
 BOOT_MODULES = ("crc32c_generic", "virtio_pci", "virtio_blk", "ext4", "virtio_net")
-NESTED_MODULES = ("e1000e", "usb_storage", "xhci_pci", "nvme")
+NESTED_MODULES = ("e1000e", "usb_storage", "sd_mod", "xhci_pci", "nvme")
 GRUB_MODULES = ("biosdisk", "part_msdos", "ext2", "normal", "linux", "minicmd", "search_fs_uuid", "serial")
 
 BEFORE_PACKAGES = {
@@ -171,6 +171,7 @@ while :; do
   n="$n USB:$(for d in /sys/bus/usb/devices/*/idVendor; do
     echo -n "$($b cat $d):$($b cat ${d%idVendor}idProduct) "; done)"
   n="$n BLK:$($b ls /sys/block | $b tr '\\n' ' ')"
+  for d in /dev/sd[a-z]; do [ -b $d ] && n="$n $d=$($b head -c 8 $d | $b tr -dc 'A-Z0-9')"; done
   [ "$n" != "$o" ] && { echo "NESTED $n"; o=$n; }
   $b sleep 1
 done

@@ -91,12 +91,12 @@ class Start:
 
     `loader` DIRECT: QEMU loads the kernel, IOMMU on. GRUB: the guest's own boot loader does, from its
     /boot/grub/grub.cfg, as on a real machine. `sriov`: the NVMe has virtual functions (and no snapshot can be
-    taken). `incoming`: it waits for the state of a
-    snapshot.
+    taken). `moved`: its network card is in another slot. `incoming`: it waits for the state of a snapshot.
     """
 
     loader: str = DIRECT
     sriov: bool = False
+    moved: bool = False
     incoming: bool = False
 
 
@@ -158,6 +158,8 @@ def _networks(role: Role) -> list[str]:
 
 def _devices(role: Role, start: Start) -> list[str]:
     devices = list(role.devices)
+    if start.moved:
+        devices = [device.replace("e1000e,bus=rp1", "e1000e,bus=rp6") for device in devices]
     if start.sriov:
         devices += [
             "nvme-subsys,id=subsystem",

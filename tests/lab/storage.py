@@ -62,8 +62,10 @@ ss -ltn | grep -q {san.address}:3260; ss -ltn | grep -q {san.second_address}:326
     )
 
 
-def iscsi_login(guest: Guest, san: Guest, password: str | None = CHAP_PASSWORD) -> int:
-    """Log a guest in to both portals; returns iscsiadm's exit code. None: without CHAP."""
+def iscsi_login(
+    guest: Guest, san: Guest, password: str | None = CHAP_PASSWORD, *, one_path: bool = False
+) -> int:
+    """Log a guest in to both portals, or one; returns iscsiadm's exit code. None: without CHAP."""
     settings = {"node.session.timeo.replacement_timeout": "5"}
     if password is not None:
         auth = {"authmethod": "CHAP", "username": CHAP_USER, "password": password}
@@ -72,7 +74,8 @@ def iscsi_login(guest: Guest, san: Guest, password: str | None = CHAP_PASSWORD) 
     guest.run("systemctl start iscsid")
     guest.run(f"iscsiadm -m discovery -t sendtargets -p {san.address}")
     guest.run("; ".join(f"{node} -o update -n {key} -v {value}" for key, value in settings.items()))
-    return guest.try_run(f"{node} --login").returncode
+    portal = f" -p {san.address}" if one_path else ""
+    return guest.try_run(f"{node}{portal} --login").returncode
 
 
 def iscsi_logout(guest: Guest) -> None:

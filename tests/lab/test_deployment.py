@@ -125,7 +125,7 @@ def test_an_upgrade_goes_beside_and_the_version_before_is_kept(
     deployment: Deployment, guest: Guest, tmp_path: Path
 ) -> None:
     old = current(guest)
-    tree = tree_with(tmp_path, {"kvmagent/owner.py": ('OWNER_FILE = "', 'UPGRADED = True\nOWNER_FILE = "')})
+    tree = tree_with(tmp_path, {"agentkit/owner.py": ('OWNER_FILE = "', 'UPGRADED = True\nOWNER_FILE = "')})
     answer = deployment.do("deploy", tree)
     assert "error" not in answer, answer
     assert answer["version"] != old
@@ -137,7 +137,7 @@ def test_an_upgrade_that_does_not_start_is_switched_back_with_its_last_words(
     deployment: Deployment, guest: Guest, tmp_path: Path
 ) -> None:
     old = current(guest)
-    first = "    parser = argparse.ArgumentParser(prog=AGENT)"
+    first = "    return serve(AGENT, load, build, argv)"
     tree = tree_with(tmp_path, {"kvmagent/server.py": (first, '    raise SystemExit("broken on purpose")')})
     answer = deployment.do("deploy", tree)
     assert answer["error"] == "HOST.1000"
@@ -152,7 +152,7 @@ def test_an_upgrade_that_starts_but_cannot_be_reached_is_switched_back(
     deployment: Deployment, guest: Guest, tmp_path: Path
 ) -> None:
     old = current(guest)
-    template = "ansible/roles/kvmagent/templates/agent.toml.j2"
+    template = "ansible/roles/agent/templates/agent.toml.j2"
     tree = tree_with(tmp_path, {template: ("{{ hardpoint_listen_address | to_json }}", '"127.0.0.1"')})
     answer = deployment.do("deploy", tree)
     assert answer["error"] == "HOST.1000"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-PACKAGES = ("mn", "agentkit", "kvmagent", "simulator")
+PACKAGES = ("mn", "agentkit", "kvmagent", "storageagent", "cephagent", "simulator")
 BASE = "HardpointError"
 CODE = re.compile(r"[A-Z_]+\.1\d{3}")
 HEADER = ["Code", "Meaning", "Typical causes", "Remedy", "Where"]

@@ -92,3 +92,10 @@ def test_a_module_that_skips_itself_fails_too(tmp_path: Path) -> None:
     done = run_suite(tmp_path, {"integration/test_module.py": MODULE_SKIP}, "1")
     assert done.returncode != 0
     assert "could not import 'a_module_that_nobody_has'" in done.stdout
+
+
+def test_what_is_left_out_for_time_is_named_and_no_failure(tmp_path: Path) -> None:
+    late = 'import pytest\n\ndef test_late():\n    pytest.skip("left out, as the time is up; run it later")\n'
+    done = run_suite(tmp_path, {"lab/test_late.py": late}, "1")
+    assert done.returncode == 0
+    assert "tests/lab/test_late.py" in done.stdout.split(" left out, as the time is up ")[1]

@@ -6,8 +6,9 @@ from typing import Protocol
 
 from sqlalchemy import Connection, delete
 
+from agentkit.commands import Release
 from agentkit.errors import HardpointError
-from kvmagent.protocol import ConnectReply, Release
+from kvmagent.protocol import ConnectReply
 from mn.db.global_settings import CPU_RATIO, GlobalSettings
 from mn.facilities.common import add, inventory
 from mn.facilities.hosts.addresses import check_free, claim, resolve_address

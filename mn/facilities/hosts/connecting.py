@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable
 import msgspec
 from sqlalchemy import Connection, select
 
-from kvmagent.protocol import Connect, ConnectReply, HostFacts, Inventory, Release
+from agentkit.commands import Release
+from kvmagent.protocol import Connect, ConnectReply, HostFacts, Inventory
 from mn.db.global_settings import (
     CLOCK_OFFSET,
     SAME_CPU_MODEL,

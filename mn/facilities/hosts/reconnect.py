@@ -23,7 +23,7 @@ from mn.facilities.hosts.connecting import (
 from mn.facilities.hosts.rules import Surroundings, check_survey, check_virtualisation, former_host
 from mn.facilities.hosts.tables import HOST, Login, change_host, load_host
 from mn.facilities.hosts.targets import load_target, target_of
-from mn.facilities.pci_iommu import iommu_lock, is_wanted, write_again
+from mn.facilities.pci.iommu import iommu_lock, is_wanted, write_again
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Report, Target
 from mn.fleet.survey import HostSurvey

@@ -7,11 +7,12 @@ import logging
 import msgspec
 from sqlalchemy import Connection
 
+from agentkit.commands import Release
 from agentkit.errors import HardpointError
-from kvmagent.protocol import Release
 from mn.facilities.cascade import child_of, delete_tree
 from mn.facilities.clusters import CLUSTER
 from mn.facilities.common import DeletionMode
+from mn.facilities.hosts.drains import drain_host, forget_host, leave_host
 from mn.facilities.hosts.reconnect import follow_host
 from mn.facilities.hosts.tables import HOST, change_host, load_host
 from mn.facilities.hosts.targets import load_target
@@ -61,8 +62,20 @@ async def remove_host(job: Job, uuid: str, mode: DeletionMode) -> None:
     await job.transact(disable_host, uuid, leaving.state, undo=restore_state)
     agent = leaving.agent
     if agent is not None and (mode == "Permissive" or await job.step(answers, services, agent)):
+        await _drain(job, uuid, mode)
         await _release(job, agent, mode)
+    await job.transact(forget_host, uuid)
     await job.step(undeploy_host, services, uuid)
+
+
+async def _drain(job: Job, uuid: str, mode: DeletionMode) -> None:
+    try:
+        await drain_host(job, uuid)
+        await leave_host(job, uuid)
+    except HardpointError as error:
+        if mode == "Permissive":
+            raise
+        log.warning("not all has left the host", extra={"host": uuid, "reason": error.details})
 
 
 async def _release(job: Job, agent: Endpoint, mode: DeletionMode) -> None:

@@ -62,10 +62,17 @@ def check_survey(
 
     `owner_name` is the name of the host of this fleet that the machine's agent belongs to, if there is one.
     """
-    _check_owner(survey, host_uuid, where, around, owner_name)
+    check_server(survey, host_uuid, where, around, owner_name)
+    check_virtualisation(survey, where)
+
+
+def check_server(
+    survey: HostSurvey, uuid: str, where: str, around: Surroundings, owner_name: str | None
+) -> None:
+    """Check what any server must be that an agent is installed on."""
+    _check_owner(survey, uuid, where, around, owner_name)
     _check_system(survey, where)
     _check_clock(survey.clock_offset_s, where, around.clock_offset_s)
-    check_virtualisation(survey, where)
 
 
 def check_fit(machine: HostSurvey | HostFacts, where: str, around: Surroundings) -> None:

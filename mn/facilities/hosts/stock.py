@@ -10,13 +10,17 @@ from sqlalchemy import Connection
 
 from agentkit.errors import HardpointError
 from kvmagent.protocol import DeviceAction, DeviceEvent, Inventory
+from kvmagent.protocol_iscsi import IscsiEvent
+from kvmagent.protocol_storage import StorageEvent
+from kvmagent.protocol_vms import VmEvent
 from mn.db.engine import Database
 from mn.db.global_settings import CPU_RATIO, GlobalSettings
 from mn.facilities.block_devices import sync_block
+from mn.facilities.hosts.followers import Followers
 from mn.facilities.hosts.statuses import StatusBook
 from mn.facilities.hosts.tables import change_host, save_endpoint, save_facts
-from mn.facilities.pci import sync_pci
-from mn.facilities.usb import sync_usb
+from mn.facilities.pci.tables import sync_pci
+from mn.facilities.usb.tables import sync_usb
 from mn.fleet.client import Endpoint
 
 log = logging.getLogger(__name__)
@@ -49,6 +53,7 @@ class StockObserver:
     db: Database
     settings: GlobalSettings
     watcher: Watcher
+    followers: Followers
 
     def __post_init__(self) -> None:
         self._inventories: dict[str, Inventory] = {}
@@ -58,11 +63,25 @@ class StockObserver:
         """The host answers and its inventory is known."""
         await self._statuses.set(host_uuid, "Connected")
         self.watcher.found(host_uuid)
+        self.followers.connected(host_uuid)
 
     async def lost(self, host_uuid: str, reason: HardpointError) -> None:
         """The host does not answer."""
         await self._statuses.set(host_uuid, "Disconnected")
         self.watcher.lost(host_uuid)
+        await self.followers.lost(host_uuid)
+
+    async def vm(self, host_uuid: str, event: VmEvent) -> None:
+        """Something happened to a VM."""
+        self.followers.vm(host_uuid, event)
+
+    async def storage(self, host_uuid: str, event: StorageEvent) -> None:
+        """A storage answers on the host again, or no longer."""
+        await self.followers.storage(host_uuid, event)
+
+    async def iscsi(self, host_uuid: str, event: IscsiEvent) -> None:
+        """A session or a path to a LUN has come, gone or changed."""
+        await self.followers.iscsi(host_uuid, event)
 
     async def moved(self, host_uuid: str, endpoint: Endpoint) -> None:
         """The agent listens elsewhere now."""
@@ -73,10 +92,13 @@ class StockObserver:
         await self.db.write(save_inventory, host_uuid, inventory, self.settings[CPU_RATIO])
         self._inventories[host_uuid] = inventory
 
-    async def device(self, host_uuid: str, event: DeviceEvent) -> bool:
-        """One device has come, gone or changed; False when the inventory it belongs to is not known here."""
+    async def device(self, host_uuid: str, event: DeviceEvent, before: str) -> bool:
+        """One device has come, gone or changed; False when the inventory it belongs to is not known here.
+
+        A reconnect may have written another one meanwhile, after a boot with other devices.
+        """
         inventory = self._inventories.get(host_uuid)
-        if inventory is None:
+        if inventory is None or inventory.hash != before:
             return False
         apply_event(inventory, event)
         await self.db.write(_save_event, host_uuid, inventory, event)

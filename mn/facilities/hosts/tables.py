@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    func,
     select,
     update,
 )
@@ -142,17 +143,19 @@ def save_endpoint(connection: Connection, uuid: str, endpoint: Endpoint) -> None
 def save_facts(
     connection: Connection, uuid: str, facts: HostFacts, inventory_hash: str, cpu_over_provisioning: float
 ) -> None:
-    """Write what a host is and its capacity; no VM takes of it yet."""
-    cpus = int(facts.cpu_num * cpu_over_provisioning)
+    """Write what a host is and its capacity; what VMs take of it stays taken."""
+    cpus, memory, columns = int(facts.cpu_num * cpu_over_provisioning), facts.memory_bytes, host_table.c
+    taken_cpus = columns.total_cpu_capacity - columns.available_cpu_capacity
+    taken_memory = columns.total_memory_capacity - columns.available_memory_capacity
     change_host(
         connection,
         uuid,
         cpu_num=facts.cpu_num,
         cpu_sockets=facts.cpu_sockets,
         total_cpu_capacity=cpus,
-        available_cpu_capacity=cpus,
-        total_memory_capacity=facts.memory_bytes,
-        available_memory_capacity=facts.memory_bytes,
+        available_cpu_capacity=cpus - func.coalesce(taken_cpus, 0),
+        total_memory_capacity=memory,
+        available_memory_capacity=memory - func.coalesce(taken_memory, 0),
         inventory_hash=inventory_hash,
         facts=msgspec.to_builtins(facts),
     )

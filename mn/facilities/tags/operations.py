@@ -12,7 +12,7 @@ from agentkit.errors import Blame, HardpointError
 from mn.db.schema import now_s
 from mn.db.tags import SYSTEM, TAG_LENGTH, USER, tag_table
 from mn.facilities.common import DeletionMode, find, inventory
-from mn.facilities.tags.rules import pattern_of, same_kind, tag_row
+from mn.facilities.tags.rules import follow_tag, pattern_of, same_kind, tag_row
 from mn.query.resource import Resource, known_resources
 from mn.rest.operation import Action, Create, Delete, Query, Reply
 from mn.rest.services import Job
@@ -99,6 +99,8 @@ def insert_tag(connection: Connection, resource_type: str, resource_uuid: str, t
         raise _there(resource, resource_uuid, tag)
     row = tag_row(resource, resource_uuid, tag, kind)
     connection.execute(insert(tag_table), row)
+    if kind == SYSTEM:
+        follow_tag(connection, resource.name, resource_uuid, tag)
     return str(row["uuid"])
 
 
@@ -120,6 +122,7 @@ def change_tag(connection: Connection, uuid: str, tag: str) -> None:
         )
     values = {"tag": tag, "last_op_date": now_s()}
     connection.execute(update(tag_table).where(tag_table.c.uuid == uuid).values(**values))
+    follow_tag(connection, resource, row.resource_uuid, tag)
 
 
 def delete_tag(connection: Connection, uuid: str) -> None:
@@ -128,6 +131,8 @@ def delete_tag(connection: Connection, uuid: str) -> None:
     if row is not None and row.inherent:
         raise _kept(row)
     connection.execute(delete(tag_table).where(tag_table.c.uuid == uuid))
+    if row is not None and row.type == SYSTEM:
+        follow_tag(connection, row.resource_type.removesuffix("VO"), row.resource_uuid, row.tag)
 
 
 def _resource(resource_type: str) -> Resource:

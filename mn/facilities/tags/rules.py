@@ -18,6 +18,8 @@ from mn.query.resource import Resource
 
 Check = Callable[[str], None]
 """Raises ValueError, saying what would be right, for a value that the tag must not have."""
+Follow = Callable[[Connection, str], None]
+"""Is called with a resource's uuid after a tag of a kind was written, changed or taken away."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Pattern:
     meaning: str
     check: Check | None = None
     inherent: bool = False
+    follow: Follow | None = None
 
     def with_value(self, value: str) -> str:
         """Return the tag that has a value."""
@@ -49,9 +52,11 @@ class Pattern:
 _patterns: dict[str, list[Pattern]] = {}
 
 
-def register(resource: str, text: str, meaning: str, check: Check | None = None) -> None:
+def register(
+    resource: str, text: str, meaning: str, check: Check | None = None, follow: Follow | None = None
+) -> None:
     """Make a kind of system tag known for a resource (`Zone`)."""
-    _patterns.setdefault(resource, []).append(Pattern(resource, text, meaning, check))
+    _patterns.setdefault(resource, []).append(Pattern(resource, text, meaning, check, follow=follow))
 
 
 def register_inherent(resource: str, text: str, meaning: str) -> None:
@@ -121,6 +126,15 @@ def write_tags(
     rows += [tag_row(resource, uuid, tag, USER) for tag in dict.fromkeys(user_tags)]
     if rows:
         connection.execute(insert(tag_table), rows)
+    for tag in system_tags:
+        follow_tag(connection, resource.name, uuid, tag)
+
+
+def follow_tag(connection: Connection, resource: str, uuid: str, tag: str) -> None:
+    """Let what depends on a system tag follow, which was written, changed or taken away."""
+    for pattern in _patterns.get(resource, []):
+        if pattern.follow is not None and pattern.regex.fullmatch(tag):
+            pattern.follow(connection, uuid)
 
 
 def tag_row(resource: Resource, uuid: str, tag: str, kind: str) -> dict[str, Any]:
@@ -182,6 +196,16 @@ def same_kind(connection: Connection, resource: str, uuid: str, tag: str) -> str
     pattern = pattern_of(resource, tag)
     query = select(tag_table.c.tag).where(tag_table.c.resource_uuid == uuid, tag_table.c.type == SYSTEM)
     return next((t for t in connection.execute(query).scalars() if pattern.regex.fullmatch(t)), None)
+
+
+def set_tag(connection: Connection, resource: Resource, uuid: str, tag: str) -> None:
+    """Give a resource a system tag, in place of one of the same kind."""
+    old = same_kind(connection, resource.name, uuid, tag)
+    if old is None:
+        connection.execute(insert(tag_table), tag_row(resource, uuid, tag, SYSTEM))
+    elif old != tag:
+        mine = (tag_table.c.resource_uuid == uuid) & (tag_table.c.tag == old) & (tag_table.c.type == SYSTEM)
+        connection.execute(update(tag_table).where(mine).values(tag=tag, last_op_date=now_s()))
 
 
 def _bad_tag(details: str, remedy: str) -> HardpointError:

@@ -113,3 +113,25 @@ def test_fleet() -> None:
 
     table = fleet.table(hosts=3, idle_s=0.1)
     assert names(table) == ["bare asyncio", "Hardpoint"]
+
+
+@without("restic", found=shutil.which("restic") is not None)
+def test_images(monkeypatch: pytest.MonkeyPatch, forbidden: tuple[str, ...]) -> None:
+    from bench import images
+
+    has_restic = shutil.which("restic") is not None and not forbidden
+    forbid(monkeypatch, forbidden)
+    table = images.table(megabytes=8)
+    assert [name for name in names(table) if not name.startswith("floor")] == [
+        "AddImage from a file",
+        "export, by HTTPS to a file and sync",
+        "LocalStorageMigrateVolume to another host",
+    ]
+    assert any("restic took" in note for note in table.notes) is has_restic
+
+
+def test_vms() -> None:
+    from bench import vms
+
+    table = vms.table(rounds=1)
+    assert names(table) == ["virsh create", "StartVmInstance", "virsh destroy", "StopVmInstance"]

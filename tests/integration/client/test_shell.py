@@ -35,9 +35,10 @@ def test_tab_lists_what_can_be_queried_as_the_manual_prints_it(shell: Terminal) 
     shell.wait_for("cluster.zoneUuid=")
     begin = shell.lines.index("[Query Conditions:]")
     assert shell.lines[begin - 1] == f"{PROMPT}QueryHost cluster."
-    assert shell.lines[begin + 1].split() == ["cluster.host.", "cluster.zone."]
-    assert shell.lines[begin + 2] == ""
-    assert "cluster.name=" in " ".join(shell.lines[begin + 3 : begin + 7]).split()
+    end = shell.lines.index("", begin)
+    related = ["host", "iscsiServerRef", "primaryStorageRef", "vmInstance", "zone"]
+    assert sorted(" ".join(shell.lines[begin + 1 : end]).split()) == [f"cluster.{name}." for name in related]
+    assert "cluster.name=" in " ".join(shell.lines[end + 1 : end + 5]).split()
     shell.wait_for_prompt(f"{PROMPT}QueryHost cluster.")
 
 

@@ -37,10 +37,28 @@ def test_a_setting_holds_at_once_and_after_a_restart_until_it_is_given_back(node
 
 def test_every_setting_says_its_unit_and_range(node: Node) -> None:
     settings = node.rest().logged_in().query(ALL)
-    assert {s["category"] for s in settings} == {"identity", "rest", "host", "cluster", "kvm"}
+    assert {s["category"] for s in settings} == {
+        "backupStorage",
+        "ceph",
+        "cluster",
+        "host",
+        "identity",
+        "image",
+        "kvm",
+        "mevoco",
+        "pciDevice",
+        "primaryStorage",
+        "rest",
+        "sharedBlock",
+        "vm",
+        "volume",
+    }
     for setting in settings:
         if setting["defaultValue"] in ("true", "false"):
             assert setting["description"].endswith("; true or false"), setting
+        elif setting["defaultValue"].isalpha():
+            words = setting["description"].rpartition("; ")[2].split(" or ")
+            assert setting["defaultValue"] in words, setting
         else:
             assert " from " in setting["description"], setting
             assert " of " in setting["description"], setting

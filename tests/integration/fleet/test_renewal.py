@@ -22,7 +22,7 @@ async def test_an_agents_certificate_is_renewed_over_the_link_before_it_ends(tmp
     ca = CertificateAuthority(tmp_path / "ca")
     pair = ca.client()
     client = AgentClient(client_context(pair.certificate, pair.key, pair.ca))
-    deployer = LocalDeployer(tmp_path / "agents", short, root=Path("/"), rescan_s=30)
+    deployer = LocalDeployer(tmp_path / "agents", short, root=Path("/"), storage=tmp_path, rescan_s=30)
     fleet = Fleet(new_uuid(), client, ca, [deployer], SshPool())
     notes = Notes()
     fleet.observe(notes)

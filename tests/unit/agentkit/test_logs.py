@@ -3,6 +3,7 @@ import json
 import logging
 
 import pytest
+from aiohttp import http_exceptions
 
 from agentkit import logs
 
@@ -43,6 +44,18 @@ def test_an_exception_is_one_field(lines):
     (line,) = lines()
     assert line["exception"].startswith("Traceback")
     assert "boo" in line["exception"]
+
+
+def test_what_is_no_http_is_no_fault_of_ours(lines):
+    try:
+        raise http_exceptions.LineTooLong(b"GET /" + b"x" * 9000, 8190)
+    except http_exceptions.LineTooLong:
+        logging.getLogger("aiohttp.server").exception("Error handling request")
+    (line,) = lines()
+    assert (line["level"], line["event"]) == ("info", "no HTTP request")
+    assert "8190" in line["reason"]
+    assert len(line["reason"]) <= logs.REASON_MOST
+    assert "exception" not in line
 
 
 def test_secrets_are_masked_at_any_depth(lines):

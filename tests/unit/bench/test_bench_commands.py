@@ -8,7 +8,26 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[3]
-KNOWN = ["jobs", "reads", "query", "agent", "fleet", "inventory", "shell", "add_host", "hot_plug", "all"]
+KNOWN = [
+    "jobs",
+    "reads",
+    "query",
+    "agent",
+    "fleet",
+    "inventory",
+    "shell",
+    "images",
+    "ceph",
+    "vms",
+    "add_host",
+    "hot_plug",
+    "passthrough",
+    "iscsi",
+    "shared_block",
+    "all",
+]
+SIZED = ["fleet", "shell", "query", "reads", "images", "ceph", "vms", "hot_plug"]
+SIZED += ["passthrough", "iscsi", "shared_block"]
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +45,10 @@ def test_the_measurements_are_listed() -> None:
     ("word", "said"),
     [
         ("cakes", f"there is no 'cakes'; choose from {', '.join(KNOWN)}"),
-        ("agent=3", "agent has no size; fleet, shell, query, reads, hot_plug have one"),
+        (
+            "agent=3",
+            f"agent has no size; {', '.join(SIZED)} have one",
+        ),
         ("fleet=many", "'many' is no number of hosts, as in fleet=200"),
         ("fleet=0", "'0' is no number of hosts, as in fleet=200"),
     ],
@@ -43,7 +65,7 @@ def test_what_is_not_there_is_refused_with_a_choice(
 def test_all_are_those_that_need_no_guests_and_sizes_are_told_by_name() -> None:
     from bench.__main__ import parse
 
-    everything = ["jobs", "reads", "query", "agent", "fleet", "inventory", "shell"]
+    everything = ["jobs", "reads", "query", "agent", "fleet", "inventory", "shell", "images", "vms"]
     assert parse(["all"]) == [(name, None) for name in everything]
     assert parse(["hot_plug=5", "add_host"]) == [("hot_plug", 5), ("add_host", None)]
 

@@ -150,3 +150,18 @@ def test_the_running_machine_can_be_read() -> None:
     assert inventory.facts.cpu_num > 0
     assert inventory.facts.kernel
     assert any(nic.name == "lo" for nic in inventory.network)
+
+
+def test_a_usb_stick_says_what_the_host_has_on_it(machine) -> None:
+    controller = "pci0000:00/0000:00:14.0"
+    machine.pci(controller, "8086:a36d:8086:7270", "0c0330")
+    ids = {"idVendor": "0781", "idProduct": "5581", "bDeviceClass": "00", "version": " 2.00", "speed": "480"}
+    machine.usb(f"{controller}/usb1/1-1", busnum="1", devnum="5", **ids)
+    machine.usb(f"{controller}/usb1/1-2", busnum="1", devnum="6", **ids)
+    machine.disk(f"{controller}/usb1/1-1/1-1:1.0/host6/target6:0:0/6:0:0:0/block/sda", 2**30, dev="8:0\n")
+    machine.write("/proc/self/mountinfo", "30 1 8:0 / / rw,relatime shared:1 - ext4 /dev/sda rw\n")
+    sticks = take_inventory(machine.root).usb
+    assert {stick.port_path: stick.boot_critical for stick in sticks} == {
+        "1-1": "root file system on /dev/sda",
+        "1-2": None,
+    }

@@ -5,13 +5,18 @@ import time
 
 import pytest
 
+from agentkit.commands import Release
 from agentkit.errors import HardpointError
+from agentkit.events import EventHub
+from agentkit.owner import Ownership
 from agentkit.runner import ScriptedRunner
 from agentkit.tls import ServerCredentials
+from kvmagent.door import Door
 from kvmagent.handlers import Context, connect, release, take_inventory
 from kvmagent.host_iommu.keeper import IommuKeeper
+from kvmagent.network.keeper import NoNetworks
 from kvmagent.os_update.follower import OsUpdates
-from kvmagent.owner import Ownership
+from kvmagent.passthrough.keeper import PciKeeper
 from kvmagent.protocol import (
     Connect,
     DeviceAction,
@@ -19,10 +24,14 @@ from kvmagent.protocol import (
     HostFacts,
     Inventory,
     NetworkInterface,
-    Release,
     TakeInventory,
 )
 from kvmagent.stock import Stocktaker, pause_s
+from kvmagent.storage.handling import StoragePlace, make_storages
+from simulator.iscsi import SimulatedIscsi
+from simulator.passthrough import SimulatedDrivers
+from simulator.usb import SimulatedUsb
+from simulator.vms import SimulatedMoves, SimulatedVms
 
 FACTS = HostFacts(
     hostname="h",
@@ -158,6 +167,16 @@ async def test_network_state_is_asked_for_again_only_when_it_may_have_changed(ma
     running.cancel()
 
 
+async def test_devices_are_read_without_the_network_state_that_was_heard_of(machine):
+    stock = machine.stocktaker(rescan_s=60)
+    await stock.take_devices()
+    assert machine.asked == 1, "it is not known at all before"
+    machine.plug("a")
+    assert [nic.name for nic in (await stock.take_devices()).network] == ["a"]
+    assert machine.asked == 1
+    assert [event.network.name for event in machine.events] == ["a"]
+
+
 async def test_a_device_is_shown_before_the_network_state_is_asked_for(machine):
     stock = machine.stocktaker(rescan_s=60)
     running = asyncio.create_task(stock.run())
@@ -238,7 +257,26 @@ def context(machine, tmp_path):
     credentials = ServerCredentials(tmp_path / "no.pem", tmp_path / "no.key", tmp_path / "no.ca")
     iommu = IommuKeeper(tmp_path, tmp_path, ScriptedRunner({}))
     updates = OsUpdates(tmp_path, tmp_path, ScriptedRunner({}))
-    return Context(Ownership(tmp_path), machine.stocktaker(), credentials, iommu, updates)
+    vms = SimulatedVms(tmp_path, lambda _uuid: None)
+    door = Door(tmp_path, credentials, "127.0.0.1", 0)
+    place = StoragePlace(tmp_path, tmp_path / "no.ca")
+    storages = make_storages(place, ScriptedRunner({}), door, EventHub("x"), lambda: "host", list)
+    ownership, taker = Ownership(tmp_path), machine.stocktaker()
+    drivers = SimulatedDrivers()
+    return Context(
+        ownership=ownership,
+        credentials=credentials,
+        stock=taker,
+        iommu=iommu,
+        os_updates=updates,
+        storages=storages,
+        vms=vms,
+        moves=SimulatedMoves(vms),
+        networks=NoNetworks(),
+        usb=SimulatedUsb(vms, taker),
+        pci=PciKeeper(tmp_path, drivers, taker.take_devices, drivers.read, vms.get),
+        iscsi=SimulatedIscsi(tmp_path),
+    )
 
 
 async def test_a_host_is_taken_once_and_again_by_the_same_fleet(context, machine, tmp_path):

@@ -12,13 +12,19 @@ from tests import postgres
 OpenDatabase = Callable[[], Database]
 
 
+@pytest.fixture
+def copied_database() -> Callable[[], str]:
+    """What a PostgreSQL database of a test is a copy of."""
+    return postgres.migrated
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    """What `database_url` is set to: nothing for SQLite, else an empty PostgreSQL database."""
+def database_url(request: pytest.FixtureRequest, copied_database: Callable[[], str]) -> Iterator[str]:
+    """What `database_url` is set to: nothing for SQLite, else a PostgreSQL database with tables."""
     if request.param == "sqlite":
         yield ""
         return
-    with postgres.database() as url:
+    with postgres.database(copied_database()) as url:
         yield url
 
 

@@ -45,7 +45,7 @@ def run(tmp_path: Path) -> Run:
 
 
 def test_a_complete_machine_is_told_nothing(run: Run) -> None:
-    done = run("venv", "test", python3="exit 0", curl="exit 0")
+    done = run("venv", "test", python3="exit 0", curl="exit 0", qemu_img="exit 0", qemu_io="exit 0")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -87,4 +87,4 @@ def test_a_failed_installation_is_not_a_success(run: Run) -> None:
 def test_a_wrong_target_is_refused(run: Run) -> None:
     done = run("venf", python3="exit 0")
     assert done.returncode == 2
-    assert "venf: unknown; known are venv, test, bare and lab" in done.stderr
+    assert "venf: unknown; known are venv, test, bare, lab and ceph" in done.stderr

@@ -1,4 +1,4 @@
-from kvmagent.machine.boot_critical import Wiring, boot_critical
+from kvmagent.machine.boot_critical import Wiring, boot_critical, critical_usb
 from kvmagent.machine.mounts import Mount
 from kvmagent.protocol import BlockDevice, NetworkInterface
 
@@ -128,3 +128,23 @@ def test_a_bridge_above_several_names_the_worst() -> None:
     network = [nic("eth0", default_route=True)]
     found = boot_critical([disk("sda", mounts=["/"])], network, [], wiring)
     assert found["0000:00:1c.0"] == f"bridge above {DISK}: root file system on /dev/sda"
+
+
+def test_a_usb_disk_and_a_usb_interface_that_the_host_lives_on_are_critical_at_their_ports() -> None:
+    devices = [
+        disk("sda"),
+        disk("sda1", parent="sda", mounts=["/"]),
+        disk("sdb", mounts=["[swap]"]),
+        disk("sdc"),
+    ]
+    network = [nic("eth1", addresses=["192.0.2.5/24"], master="br0"), nic("br0", default_route=True)]
+    wiring = Wiring(bridges={}, usb={"sda": "1-1.2", "sdb": "2-1", "sdc": "2-2", "eth1": "1-4"})
+    assert critical_usb(devices, network, [], wiring, management_address="192.0.2.5") == {
+        "1-1.2": "root file system on /dev/sda1",
+        "2-1": "swap on /dev/sdb",
+        "1-4": "management address 192.0.2.5 on eth1; default route through br0",
+    }
+
+
+def test_without_usb_disks_and_interfaces_no_port_is_critical() -> None:
+    assert critical_usb([disk("sda", mounts=["/"])], [nic("eth0")], [], NO_BRIDGES) == {}

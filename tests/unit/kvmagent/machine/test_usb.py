@@ -1,7 +1,7 @@
 import pytest
 
 from kvmagent.machine.tree import Tree
-from kvmagent.machine.usb import read_usb, usb_paths, usb_version
+from kvmagent.machine.usb import read_usb, usb_paths, usb_port_of, usb_version
 
 CONTROLLER = "pci0000:00/0000:00:14.0"
 
@@ -96,3 +96,11 @@ def test_a_device_without_numbers_or_ids_is_left_out(controller) -> None:
 )
 def test_the_version_is_trimmed_and_slow_devices_are_1_1(attribute, speed, version) -> None:
     assert usb_version(attribute, speed) == version
+
+
+def test_what_is_on_a_usb_device_is_told_by_the_port_in_its_path() -> None:
+    disk = "/sys/devices/pci0000:00/0000:00:14.0/usb1/1-1/1-1.2/1-1.2:1.0/host6/target6:0:0/6:0:0:0/block/sda"
+    assert usb_port_of(disk) == "1-1.2"
+    assert usb_port_of("/sys/devices/pci0000:00/0000:00:14.0/usb2/2-3/2-3:2.1/net/eth1") == "2-3"
+    assert usb_port_of("/sys/devices/pci0000:00/0000:00:1f.2/ata1/host0/block/sda") is None
+    assert usb_port_of(None) is None

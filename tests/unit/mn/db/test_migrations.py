@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,12 @@ from tests.unit.mn.conftest import OpenDatabase
 
 assert mn.app.fleet_table.metadata is metadata
 facilities.load()
+
+
+@pytest.fixture
+def copied_database() -> Callable[[], str]:
+    """Databases here are empty ones."""
+    return lambda: "template1"
 
 
 def prepared(opened: OpenDatabase, upgrade: Any = upgrade) -> None:

@@ -15,8 +15,8 @@ from kvmagent.protocol import Evidence, PciFunction, UsbDevice
 from mn import facilities
 from mn.db.schema import metadata
 from mn.facilities.devices import Known, Matches, Seen, address_table, device_uuid, match
-from mn.facilities.pci import pci_table, sync_pci
-from mn.facilities.usb import sync_usb, usb_table
+from mn.facilities.pci.tables import pci_table, sync_pci
+from mn.facilities.usb.tables import sync_usb, usb_table
 
 KINDS = ("serial", "mac", "path")
 HOST = "h" * 32

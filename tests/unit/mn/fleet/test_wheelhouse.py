@@ -11,6 +11,7 @@ import pytest
 
 from agentkit.errors import HardpointError
 from mn.fleet import wheelhouse
+from mn.fleet.agents import KVM_AGENT, STORAGE_AGENT
 from mn.fleet.wheelhouse import Sources, Wheelhouse, check_python, dependencies, host_python, pack, release
 from mn.fleet.wheelhouse_sources import HostPython, Missing, from_folder
 
@@ -38,10 +39,20 @@ def test_the_release_is_named_by_a_hash_and_has_exact_versions_of_what_the_agent
     assert not {"ansible-core", "sqlalchemy", "pytest", "typer"} & set(found.pins)
 
 
+def test_each_kind_of_agent_is_a_release_of_its_own_code_and_dependencies() -> None:
+    found = release(STORAGE_AGENT)
+    assert {"aiohttp", "msgspec", "zstandard"} <= set(found.pins)
+    assert not {"pyudev", "pyroute2"} & set(found.pins)
+    assert found.version != release().version
+    names = {name for name, _ in wheelhouse._agent_files(STORAGE_AGENT)}
+    assert {"agentkit/daemon.py", "storageagent/server.py"} <= names
+    assert not any(name.startswith("kvmagent/") for name in names)
+
+
 def test_changed_code_is_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
     before = release().version
-    files = dict(wheelhouse._agent_files()) | {"kvmagent/new.py": b"x = 1\n"}
-    monkeypatch.setattr(wheelhouse, "_agent_files", lambda: iter(files.items()))
+    files = dict(wheelhouse._agent_files(KVM_AGENT)) | {"kvmagent/new.py": b"x = 1\n"}
+    monkeypatch.setattr(wheelhouse, "_agent_files", lambda _agent: iter(files.items()))
     release.cache_clear()
     try:
         assert release().version != before

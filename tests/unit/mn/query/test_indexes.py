@@ -13,7 +13,7 @@ from mn.db.migrations import upgrade
 from mn.db.sqlite import SqliteDatabase
 from mn.facilities.clusters import CLUSTER
 from mn.facilities.hosts.tables import HOST
-from mn.facilities.pci import PCI_DEVICE
+from mn.facilities.pci.tables import PCI_DEVICE
 from mn.facilities.zones import ZONE
 from mn.query.parse import Query, parse_condition, parse_query
 from mn.query.plan import plan_count, plan_numbers, plan_rows
@@ -50,6 +50,28 @@ NOT_FILTERED_BY = {
     "defaultValue",
     "hostName",
     "details",
+    "sortKey",
+    "allocatorStrategy",
+    "mountPath",
+    "isShareable",
+    "volumeType",
+    "primaryStorageInstallPath",
+    "url",
+    "md5Sum",
+    "system",
+    "exportUrl",
+    "exportMd5Sum",
+    "installPath",
+    "cpuSpeed",
+    "platform",
+    "gateway",
+    "deviceId",
+    "netmask",
+    "dnsDomain",
+    "metaData",
+    "evidence",
+    "remedy",
+    "reason",
 }
 NOT_FILTERED_BY_ALONE = {
     # A line of the audit log is written with every job, so only what tells few lines from many has an index.

@@ -12,7 +12,7 @@ from mn.db.schema import metadata, new_uuid
 from mn.db.tags import SYSTEM, USER, tag_table
 from mn.facilities.clusters import CLUSTER
 from mn.facilities.hosts.tables import HOST
-from mn.facilities.pci import PCI_DEVICE
+from mn.facilities.pci.tables import PCI_DEVICE
 from mn.facilities.zones import ZONE
 from mn.query.parse import parse_query
 from mn.query.plan import run_query

@@ -1,0 +1,1 @@
+"""PCI functions that VMs have: planned, bound to vfio-pci, given back."""

@@ -1,0 +1,1 @@
+"""Shared-block storages: volume groups on LUNs that several hosts have, by LVM with lvmlockd and sanlock."""

@@ -1,0 +1,1 @@
+"""USB devices of the host that VMs have: found by identity, kept through replugging."""

@@ -1,0 +1,1 @@
+"""Backup storages (manual 4.5): servers that keep images."""

@@ -1,0 +1,1 @@
+"""Ceph clusters: their monitors and the agents beside them, which primary and backup storages share."""

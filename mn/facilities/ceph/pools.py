@@ -1,0 +1,43 @@
+"""Steps of jobs that make pools and take them away, whatever storage they are for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from cephagent.protocol import AddPool, PoolReport, RemovePool
+from mn.facilities.ceph.mons import At, ask
+from mn.facilities.ceph.servers import save_report
+from mn.rest.services import Services
+
+PoolNameParameter = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.+-]{0,126}$(?!\n)",
+        description="name of a pool: letters, digits and _ . + -, up to 127",
+    ),
+]
+
+
+async def make_pool(
+    services: Services, at: At, storage_uuid: str, pool: str, task_uuid: str, create: bool
+) -> PoolReport:
+    """Have a pool made, or found."""
+    command = AddPool(pool=pool, owner=storage_uuid, create=create)
+    reply = await ask(services, at, command, task_uuid)
+    await services.db.write(save_report, at.server_uuid, reply.inventory)
+    return reply.pool
+
+
+async def undo_pool(
+    services: Services, at: At, storage_uuid: str, pool: str, task_uuid: str, create: bool
+) -> None:
+    """Remove a pool that was made."""
+    if create:
+        await unmake_pool(services, at, storage_uuid, pool, f"{int(task_uuid, 16) ^ 1:032x}")
+
+
+async def unmake_pool(services: Services, at: At, storage_uuid: str, pool: str, task_uuid: str) -> None:
+    """Have a pool of a storage's own removed."""
+    await ask(services, at, RemovePool(pool=pool, owner=storage_uuid), task_uuid)

@@ -1,0 +1,275 @@
+"""What hosts are asked about iSCSI: all hosts of a cluster at once, with one answer from each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid as uuids
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from agentkit.errors import Blame, ErrorBody, HardpointError
+from agentkit.wire import Command
+from kvmagent.protocol_iscsi import (
+    ChangeIscsi,
+    Chap,
+    IscsiReport,
+    IscsiServer,
+    IscsiServerReport,
+    LoginIscsi,
+    LogoutIscsi,
+    SessionState,
+    SyncIscsi,
+)
+from mn.db.schema import new_uuid, now_s
+from mn.db.vault import Vault
+from mn.facilities.hosts.tables import host_table, load_host
+from mn.facilities.iscsi.luns import sync_luns
+from mn.facilities.iscsi.tables import (
+    CONNECTED,
+    DEGRADED,
+    DISCONNECTED,
+    host_ref_table,
+    iscsi_server_table,
+    load_server,
+    servers_of_cluster,
+)
+from mn.fleet.client import Endpoint
+from mn.rest.services import Services
+
+log = logging.getLogger(__name__)
+
+SEALED_FOR = "CHAP secret of an iSCSI server"
+RUNNING = "running"
+
+
+class HostAnswer(msgspec.Struct, frozen=True):
+    """What one host said: a report, or why there is none."""
+
+    host_uuid: str
+    report: IscsiServerReport | None = None
+    error: ErrorBody | None = None
+
+
+async def login_hosts(
+    services: Services, server_uuid: str, host_uuids: list[str], task_uuid: str
+) -> list[HostAnswer]:
+    """Have hosts log in to a server and find its LUNs anew."""
+    server = await load_spec(services, server_uuid)
+    if server is None:
+        return []
+
+    async def one(host_uuid: str) -> HostAnswer:
+        report = await ask_host(services, host_uuid, LoginIscsi(server=server), task_uuid)
+        return HostAnswer(host_uuid, report)
+
+    return await _each(host_uuids, one)
+
+
+async def logout_hosts(
+    services: Services, server_uuid: str, host_uuids: list[str], task_uuid: str
+) -> list[HostAnswer]:
+    """Have hosts log out of a server."""
+
+    async def one(host_uuid: str) -> HostAnswer:
+        await ask_host(services, host_uuid, LogoutIscsi(server_uuid=server_uuid), task_uuid)
+        return HostAnswer(host_uuid)
+
+    return await _each(host_uuids, one)
+
+
+async def change_hosts(
+    services: Services, server_uuid: str, host_uuids: list[str], task_uuid: str
+) -> list[HostAnswer]:
+    """Have hosts log in to a server by another name and secret from the next time on."""
+    server = await load_spec(services, server_uuid)
+    if server is None:
+        return []
+
+    async def one(host_uuid: str) -> HostAnswer:
+        await ask_host(services, host_uuid, ChangeIscsi(server=server), task_uuid)
+        return HostAnswer(host_uuid)
+
+    return await _each(host_uuids, one)
+
+
+async def sync_host(services: Services, host_uuid: str) -> None:
+    """Have a host log in to all servers of its cluster and out of all others; note what it says."""
+    rows = await services.db.read(load_wanted, host_uuid)
+    if rows is None:
+        return
+    servers = [spec_of(services.vault, row) for row in rows]
+    report: IscsiReport = await ask_host(services, host_uuid, SyncIscsi(servers=servers), new_uuid())
+    await services.db.write(save_report, host_uuid, report)
+    await services.db.write(forget_others, host_uuid, report)
+
+
+async def _each(host_uuids: list[str], ask: Callable[[str], Awaitable[HostAnswer]]) -> list[HostAnswer]:
+    async def one(host_uuid: str) -> HostAnswer:
+        try:
+            return await ask(host_uuid)
+        except HardpointError as error:
+            return HostAnswer(host_uuid, error=error.to_body())
+
+    return list(await asyncio.gather(*(one(uuid) for uuid in host_uuids)))
+
+
+async def ask_host(services: Services, host_uuid: str, command: Command[Any], task_uuid: str) -> Any:
+    """Return what a host's agent says; `task_uuid` and the host are what it knows the task by."""
+    endpoint = await services.db.read(load_endpoint, host_uuid)
+    if endpoint is None:
+        raise HardpointError("SYS.1003", "Resource not found", f"host {host_uuid} is gone or has no agent")
+    task = uuids.uuid5(uuids.UUID(task_uuid), host_uuid).hex
+    reply = await services.fleet.call(endpoint, command, task)
+    services.fleet.acknowledge(endpoint, task)
+    return reply
+
+
+def load_endpoint(connection: Connection, host_uuid: str) -> Endpoint | None:
+    """Return where a host's agent listens, None when there is none."""
+    host = load_host(connection, host_uuid)
+    if host is None or host.agent_port is None:
+        return None
+    return Endpoint(host.uuid, host.agent_address, host.agent_port)
+
+
+async def load_spec(services: Services, server_uuid: str) -> IscsiServer | None:
+    """Return a server as agents know it, None when it is gone."""
+    row = await services.db.read(load_server, server_uuid)
+    return spec_of(services.vault, row) if row is not None else None
+
+
+def spec_of(vault: Vault, row: Row[Any]) -> IscsiServer:
+    """Return a server as agents know it."""
+    return IscsiServer(
+        uuid=row.uuid,
+        address=row.ip,
+        port=row.port,
+        chap=_chap(vault, row.chap_user_name, row.chap_secret),
+        mutual=_chap(vault, row.mutual_chap_user_name, row.mutual_chap_secret),
+    )
+
+
+def _chap(vault: Vault, user: str | None, sealed: str | None) -> Chap | None:
+    if user is None or sealed is None:
+        return None
+    return Chap(user=user, secret=vault.open(sealed, SEALED_FOR))
+
+
+def load_wanted(connection: Connection, host_uuid: str) -> list[Row[Any]] | None:
+    """Return the servers that a host needs, None when it needs none and has none either."""
+    host = load_host(connection, host_uuid)
+    if host is None or host.agent_port is None:
+        return None
+    refs, servers = host_ref_table.c, iscsi_server_table.c
+    uuids_wanted = servers_of_cluster(connection, host.cluster_uuid)
+    has = connection.execute(select(refs.uuid).where(refs.host_uuid == host_uuid).limit(1)).first()
+    if not uuids_wanted and has is None:
+        return None
+    query = select(iscsi_server_table).where(servers.uuid.in_(uuids_wanted)).order_by(servers.seq)
+    return list(connection.execute(query))
+
+
+def save_answers(connection: Connection, server_uuid: str, answers: Sequence[HostAnswer]) -> None:
+    """Write what hosts said of a server, and its targets and LUNs."""
+    for answer in answers:
+        report = answer.report or IscsiServerReport(server_uuid=server_uuid, error=answer.error)
+        _save_host(connection, answer.host_uuid, report)
+    sync_luns(connection, server_uuid)
+
+
+def save_report(connection: Connection, host_uuid: str, report: IscsiReport) -> None:
+    """Write what a host says of all its servers."""
+    for one in report.servers:
+        if load_server(connection, one.server_uuid) is not None:
+            _save_host(connection, host_uuid, one)
+            sync_luns(connection, one.server_uuid)
+    for orphan in report.orphans:
+        extra = {"host": host_uuid, "iqn": orphan.iqn, "portal": f"{orphan.address}:{orphan.port}"}
+        log.warning("iSCSI session that nothing needs", extra=extra)
+
+
+def forget_others(connection: Connection, host_uuid: str, report: IscsiReport) -> None:
+    """Forget that a host has servers that are not among those that it reports."""
+    refs = host_ref_table.c
+    others = (refs.host_uuid == host_uuid) & refs.iscsi_server_uuid.not_in(
+        [one.server_uuid for one in report.servers]
+    )
+    connection.execute(delete(host_ref_table).where(others))
+
+
+def forget_hosts(connection: Connection, server_uuid: str, host_uuids: list[str]) -> None:
+    """Forget that hosts have a server."""
+    refs = host_ref_table.c
+    mine = (refs.iscsi_server_uuid == server_uuid) & refs.host_uuid.in_(host_uuids)
+    connection.execute(delete(host_ref_table).where(mine))
+
+
+def status_of(report: IscsiServerReport) -> tuple[str, str | None]:
+    """Return a host's status of a server, and what is wrong."""
+    down = [session for session in report.sessions if session.state is not SessionState.LOGGED_IN]
+    failed = [lun for lun in report.luns if lun.state != RUNNING]
+    reasons = [f"{s.iqn} at {s.address}: {s.reason or 'the connection is lost'}" for s in down]
+    reasons += [f"{lun.path} is {lun.state}" for lun in failed]
+    if report.error is not None and not reasons:
+        reasons = [report.error.details]
+    if not reasons:
+        return CONNECTED, None
+    some = any(session.state is SessionState.LOGGED_IN for session in report.sessions)
+    return (DEGRADED if some else DISCONNECTED), "; ".join(reasons)
+
+
+def _save_host(connection: Connection, host_uuid: str, report: IscsiServerReport) -> None:
+    if load_host(connection, host_uuid) is None:
+        return
+    refs, now = host_ref_table, now_s()
+    mine = (refs.c.iscsi_server_uuid == report.server_uuid) & (refs.c.host_uuid == host_uuid)
+    row = connection.execute(select(refs).where(mine)).first()
+    status, reason = status_of(report)
+    down = {(s.iqn, s.address) for s in report.sessions if s.state is not SessionState.LOGGED_IN}
+    lost = {iqn for iqn, _ in down}
+    values = {
+        "status": status,
+        "reason": reason,
+        "paths": len(report.luns),
+        "failed_paths": sum(lun.state != RUNNING or lun.iqn in lost for lun in report.luns),
+        "report": msgspec.to_builtins(report),
+    }
+    if row is None:
+        key = {"uuid": new_uuid(), "iscsi_server_uuid": report.server_uuid, "host_uuid": host_uuid}
+        connection.execute(insert(refs), {**key, **values, "create_date": now, "last_op_date": now})
+    else:
+        connection.execute(update(refs).where(mine).values(**values, last_op_date=now))
+    if row is None or row.status != status:
+        extra = {"host": host_uuid, "server": report.server_uuid, "status": status, "reason": reason}
+        log.log(logging.INFO if status == CONNECTED else logging.WARNING, "iSCSI of a host", extra=extra)
+
+
+def reports_by_host(answers: Sequence[HostAnswer]) -> dict[str, IscsiServerReport]:
+    """Return the reports of those that have said something."""
+    return {answer.host_uuid: answer.report for answer in answers if answer.report is not None}
+
+
+def check_answers(connection: Connection, answers: Sequence[HostAnswer], what: str) -> None:
+    """Raise HardpointError (SYS.1006) when some host failed; each is named with its reason."""
+    failed = [answer for answer in answers if answer.error is not None]
+    if not failed:
+        return
+    names = {row.uuid: row.name for row in connection.execute(select(host_table.c.uuid, host_table.c.name))}
+    said = [
+        f"host {names.get(answer.host_uuid, '')} ({answer.host_uuid}): {answer.error.details}"
+        for answer in failed
+        if answer.error is not None
+    ]
+    first = failed[0].error
+    raise HardpointError(
+        "SYS.1006",
+        "Operation failed",
+        f"{what} on {len(failed)} of {len(answers)} hosts: {'; '.join(said)}",
+        remedy=first.remedy if first else "",
+        blame=Blame.SYSTEM,
+        cause=HardpointError.from_body(first) if first else None,
+    )

@@ -1,0 +1,1 @@
+"""What is wrong in the fleet now, since when, and what helps."""

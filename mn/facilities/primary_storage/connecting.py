@@ -1,0 +1,271 @@
+"""How hosts come to use a primary storage, and how it is known whether they can."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+from weakref import WeakValueDictionary
+
+import msgspec
+from sqlalchemy import Connection, Row, delete, insert, select, update
+
+from agentkit.errors import HardpointError
+from kvmagent.protocol_storage import InitStorage, ReleaseStorage, StorageEvent, StorageSpec
+from mn.db.schema import new_uuid, now_s
+from mn.facilities.common import find
+from mn.facilities.hosts.followers import when_connected, when_storage_told
+from mn.facilities.hosts.tables import host_table, load_host
+from mn.facilities.primary_storage.capacity import Place, recount, save_capacity
+from mn.facilities.primary_storage.driver import driver_of
+from mn.facilities.primary_storage.tables import (
+    LOCAL,
+    PRIMARY_STORAGE,
+    attached_clusters,
+    change_storage,
+    host_ref_table,
+    load_storage,
+    storages_of_cluster,
+)
+from mn.fleet.client import Endpoint
+from mn.rest.services import Services
+
+log = logging.getLogger(__name__)
+
+_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+"""Held while a storage is initialised: the first host writes the marker that the next ones look for."""
+
+
+class HostPlace(msgspec.Struct, frozen=True):
+    """A host whose agent can be asked to do something with a storage."""
+
+    host_uuid: str
+    address: str
+    port: int
+    storage: StorageSpec
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where its agent listens."""
+        return Endpoint(self.host_uuid, self.address, self.port)
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """How a storage is to be initialised on a host."""
+
+    at: HostPlace
+    first: bool
+    others: list[str]
+    wipe: bool = False
+
+
+async def connect_storage(services: Services, storage_uuid: str, host_uuid: str) -> None:
+    """Initialise a storage on a host, note how that ended. Raises HardpointError when it cannot be used."""
+    async with _turns.setdefault(storage_uuid, asyncio.Lock()):
+        await services.db.write(prepare_host, storage_uuid, host_uuid)
+        wanted = await services.db.read(load_wanted, storage_uuid, host_uuid)
+        if wanted is None:
+            return
+        command = InitStorage(
+            storage=wanted.at.storage, first=wanted.first, wipe=wanted.wipe, others=wanted.others
+        )
+        task = new_uuid()
+        try:
+            reply = await services.fleet.call(wanted.at.endpoint, command, task)
+        except HardpointError as error:
+            told = StorageEvent(storage_uuid=storage_uuid, answering=False, reason=error.details)
+            await services.db.write(save_lost, storage_uuid, host_uuid, told)
+            raise
+        told = StorageEvent(storage_uuid=storage_uuid, answering=True, capacity=reply.capacity)
+        await services.db.write(save_found, storage_uuid, host_uuid, told)
+        services.fleet.acknowledge(wanted.at.endpoint, task)
+
+
+async def release_storage(services: Services, storage_uuid: str, host_uuid: str) -> None:
+    """Have a host no longer use a storage; one that does not answer finds out when it does."""
+    wanted = await services.db.read(load_wanted, storage_uuid, host_uuid)
+    if wanted is None:
+        return
+    task = new_uuid()
+    await services.fleet.call(wanted.at.endpoint, ReleaseStorage(storage=wanted.at.storage), task)
+    await services.db.write(save_released, storage_uuid, host_uuid)
+    services.fleet.acknowledge(wanted.at.endpoint, task)
+
+
+async def connect_attached(services: Services, host_uuid: str) -> None:
+    """Initialise the storages of a host's cluster on it, as each host that is connected needs."""
+    for storage_uuid in await services.db.read(load_attached, host_uuid):
+        try:
+            await connect_storage(services, storage_uuid, host_uuid)
+        except HardpointError as error:
+            extra = {"host": host_uuid, "storage": storage_uuid, "reason": error.details}
+            log.warning("storage not initialised on a host", extra=extra)
+
+
+async def note_event(services: Services, host_uuid: str, event: StorageEvent) -> None:
+    """Write what a host says of a storage."""
+    if event.answering:
+        await services.db.write(save_found, event.storage_uuid, host_uuid, event)
+    else:
+        await services.db.write(save_lost, event.storage_uuid, host_uuid, event)
+
+
+when_connected(connect_attached)
+when_storage_told(note_event)
+
+
+def load_attached(connection: Connection, host_uuid: str) -> list[str]:
+    """Return the uuids of the storages that a host is to use."""
+    host = load_host(connection, host_uuid)
+    if host is None or host.hypervisor_type != "KVM":
+        return []
+    return storages_of_cluster(connection, host.cluster_uuid)
+
+
+def load_wanted(connection: Connection, storage_uuid: str, host_uuid: str) -> Wanted | None:
+    """Return how a storage is to be initialised on a host, None when either is gone or has no agent."""
+    row, host = load_storage(connection, storage_uuid), load_host(connection, host_uuid)
+    if row is None or host is None or host.agent_port is None:
+        return None
+    driver = driver_of(row.type)
+    first = load_ref(connection, storage_uuid, host_uuid) is None if driver.is_local else not row.initialised
+    others, wipe = driver.others(connection, row.uuid), driver.wipes(connection, row.uuid)
+    return Wanted(_host_place(connection, row, host), first, others, wipe)
+
+
+def prepare_host(connection: Connection, storage_uuid: str, host_uuid: str) -> None:
+    """Write what a host needs before a storage is initialised on it."""
+    row = load_storage(connection, storage_uuid)
+    if row is not None and load_host(connection, host_uuid) is not None:
+        driver_of(row.type).prepare(connection, storage_uuid, host_uuid)
+
+
+def save_released(connection: Connection, storage_uuid: str, host_uuid: str) -> None:
+    """Write that a host has said that it uses a storage no longer."""
+    row = load_storage(connection, storage_uuid)
+    if row is not None:
+        driver_of(row.type).released(connection, storage_uuid, host_uuid)
+
+
+def load_ref(connection: Connection, storage_uuid: str, host_uuid: str) -> Row[Any] | None:
+    """Return the row of a storage on a host, None when it has never been initialised there."""
+    refs = host_ref_table
+    mine = (refs.c.primary_storage_uuid == storage_uuid) & (refs.c.host_uuid == host_uuid)
+    return connection.execute(select(refs).where(mine)).first()
+
+
+def save_found(connection: Connection, storage_uuid: str, host_uuid: str, event: StorageEvent) -> None:
+    """Write that a host can use a storage, and its capacity."""
+    row = load_storage(connection, storage_uuid)
+    if row is None or load_host(connection, host_uuid) is None:
+        return
+    driver_of(row.type).told(connection, storage_uuid, host_uuid, event)
+    now, ref = now_s(), load_ref(connection, storage_uuid, host_uuid)
+    if ref is None:
+        key = {"uuid": new_uuid(), "primary_storage_uuid": storage_uuid, "host_uuid": host_uuid}
+        dates = {"create_date": now, "last_op_date": now}
+        connection.execute(insert(host_ref_table), {**key, **dates, "status": "Connected"})
+    elif ref.status != "Connected":
+        values = {"status": "Connected", "reason": None, "last_op_date": now}
+        connection.execute(update(host_ref_table).where(host_ref_table.c.uuid == ref.uuid).values(**values))
+    if event.capacity is not None and not driver_of(row.type).is_reported:
+        place = Place(storage_uuid, host_uuid if row.type == LOCAL else None)
+        save_capacity(connection, place, event.capacity)
+    if not row.initialised:
+        change_storage(connection, storage_uuid, initialised=True)
+    refresh_status(connection, storage_uuid)
+
+
+def save_lost(connection: Connection, storage_uuid: str, host_uuid: str, event: StorageEvent) -> None:
+    """Write that a host can use a storage no longer; nothing happens when it never could."""
+    row, ref = load_storage(connection, storage_uuid), load_ref(connection, storage_uuid, host_uuid)
+    if row is None or load_host(connection, host_uuid) is None:
+        return
+    driver_of(row.type).told(connection, storage_uuid, host_uuid, event)
+    if ref is None:
+        return
+    reason = event.reason or "it does not answer"
+    values = {"status": "Disconnected", "reason": reason, "last_op_date": now_s()}
+    connection.execute(update(host_ref_table).where(host_ref_table.c.uuid == ref.uuid).values(**values))
+    refresh_status(connection, storage_uuid)
+
+
+def refresh_status(connection: Connection, storage_uuid: str) -> None:
+    """Write whether a storage is Connected: a shared one when some host can use it, a local one always."""
+    row = load_storage(connection, storage_uuid)
+    if row is None or row.type == LOCAL or driver_of(row.type).is_reported:
+        return
+    refs = host_ref_table.c
+    usable = (refs.primary_storage_uuid == storage_uuid) & (refs.status == "Connected")
+    some = connection.execute(select(refs.uuid).where(usable).limit(1)).scalar() is not None
+    status = "Connected" if some else "Disconnected"
+    if row.status != status:
+        log.info("primary storage", extra={"storage": storage_uuid, "status": status})
+        change_storage(connection, storage_uuid, status=status)
+        driver_of(row.type).refreshed(connection, storage_uuid, status)
+
+
+def leave_hosts(connection: Connection, storage_uuid: str, host_uuids: list[str]) -> None:
+    """Forget that hosts use a storage, and count it anew."""
+    refs = host_ref_table.c
+    mine = (refs.primary_storage_uuid == storage_uuid) & refs.host_uuid.in_(host_uuids)
+    connection.execute(delete(host_ref_table).where(mine))
+    row = load_storage(connection, storage_uuid)
+    if row is not None:
+        driver_of(row.type).left(connection, storage_uuid, host_uuids)
+    recount(connection, storage_uuid)
+    refresh_status(connection, storage_uuid)
+
+
+def load_hosts(
+    connection: Connection, storage_uuid: str, cluster_uuids: list[str] | None = None
+) -> list[str]:
+    """Return the connected hosts of some clusters, of all that a storage is attached to unless named."""
+    clusters = attached_clusters(connection, storage_uuid) if cluster_uuids is None else cluster_uuids
+    hosts = host_table.c
+    connected = hosts.cluster_uuid.in_(clusters) & (hosts.status == "Connected")
+    wanted = connected & (hosts.hypervisor_type == "KVM") & hosts.agent_port.is_not(None)
+    return list(connection.execute(select(hosts.uuid).where(wanted).order_by(hosts.seq)).scalars())
+
+
+def usable_hosts(connection: Connection, storage_uuid: str) -> list[Row[Any]]:
+    """Return the hosts that can use a storage now; those that take VMs come first."""
+    refs, hosts = host_ref_table.c, host_table
+    joined = hosts.join(host_ref_table, refs.host_uuid == hosts.c.uuid)
+    usable = (refs.primary_storage_uuid == storage_uuid) & (refs.status == "Connected")
+    wanted = usable & (hosts.c.status == "Connected") & hosts.c.agent_port.is_not(None)
+    order = ((hosts.c.state != "Enabled"), hosts.c.seq)
+    return list(connection.execute(select(hosts).select_from(joined).where(wanted).order_by(*order)))
+
+
+def host_at(connection: Connection, place: Place) -> HostPlace:
+    """Return a host that can work at a place: the place's own, or any that can use the storage.
+
+    Raises HardpointError (PS.1003) when there is none now.
+    """
+    row = find(connection, PRIMARY_STORAGE, place.storage_uuid)
+    for host in usable_hosts(connection, place.storage_uuid):
+        if place.host_uuid in (None, host.uuid):
+            return _host_place(connection, row, host)
+    raise no_host(connection, row, place.host_uuid)
+
+
+def no_host(connection: Connection, row: Row[Any], host_uuid: str | None) -> HardpointError:
+    """Return the error of a storage that no host can use now."""
+    refs = host_ref_table.c
+    mine = (refs.primary_storage_uuid == row.uuid) & refs.reason.is_not(None)
+    if host_uuid is not None:
+        mine &= refs.host_uuid == host_uuid
+    reason = connection.execute(select(refs.reason).where(mine).limit(1)).scalar()
+    which = f"host {host_uuid} cannot use it now" if host_uuid else "no connected host can use it now"
+    return HardpointError(
+        "PS.1003",
+        "Primary storage disconnected",
+        f"primary storage {row.name} ({row.uuid}): {which}{f': {reason}' if reason else ''}",
+        remedy="attach it to a cluster with connected hosts, or reconnect it when its reason is gone",
+    )
+
+
+def _host_place(connection: Connection, row: Row[Any], host: Row[Any]) -> HostPlace:
+    spec = driver_of(row.type).spec(connection, row, host.uuid)
+    return HostPlace(host.uuid, host.agent_address, host.agent_port, spec)

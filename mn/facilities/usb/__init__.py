@@ -1,0 +1,1 @@
+"""USB devices: what the hosts show, who has them."""

@@ -1,0 +1,1 @@
+"""Volumes and their snapshots: disk images on primary storages."""

@@ -1,0 +1,1 @@
+"""The repository on disk: chunks, manifests, imports that were begun, and the collection of garbage."""
