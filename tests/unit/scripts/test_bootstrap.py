@@ -78,6 +78,15 @@ def test_root_has_it_installed(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "installed").exists()
 
 
+def test_a_package_that_several_targets_need_is_named_once_and_the_others_too(run: Run) -> None:
+    done = run("bare", "lab", git="exit 0", apt_get="exit 99")
+    assert done.returncode == 2
+    (command,) = (line for line in done.stderr.splitlines() if "apt-get install" in line)
+    packages = command.split("install -y ")[1].split()
+    assert {"debootstrap", "qemu-system-x86", "qemu-utils"} <= set(packages)
+    assert packages.count("debootstrap") == 1
+
+
 def test_a_failed_installation_is_not_a_success(run: Run) -> None:
     done = run("venv", python3=DEBIAN_PYTHON, apt_get="exit 100", uid=0)
     assert done.returncode == 2
