@@ -100,9 +100,19 @@ class Libvirtd:
         (self.directory / "libvirtd.conf").write_text("".join(lines))
         mounts = [f"mkdir -p {d} && mount --bind {self.directory}/own{d} {d}" for d in OWN_FOLDERS]
         mounts += [f"mkdir -p /etc/libvirt && mount --bind {etc} /etc/libvirt"]
+        mounts += [f"mount --bind {self._accounts(etc, name)} /etc/{name}" for name in ("passwd", "group")]
         daemon = f"exec libvirtd -f {self.directory}/libvirtd.conf -p {self.directory}/libvirtd.pid"
         script = "\n".join(["set -e", "mount --make-rprivate /", *mounts, f"hostname {self.name}", daemon])
         (self.directory / "start.sh").write_text(script)
+
+    @staticmethod
+    def _accounts(folder: Path, name: str) -> Path:
+        """Make a file of accounts with libvirt's own, which it looks up though it does not use it here."""
+        rest = {"passwd": "0:libvirt:/:/usr/sbin/nologin", "group": ""}[name]
+        there = Path("/etc", name).read_text()
+        own = folder / name
+        own.write_text(there if "\nlibvirt-qemu:" in there else f"{there}libvirt-qemu:x:0:{rest}\n")
+        return own
 
     def start(self) -> None:
         argv = ["unshare", "--mount", "--uts", "sh", str(self.directory / "start.sh")]

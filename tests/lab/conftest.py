@@ -15,17 +15,26 @@ from tests.lab.lab import Lab
 TEST_TIMEOUT_S = 1200  # hung guests are found by the lab's own time limits, which say more
 
 LAB_UNTIL = "HARDPOINT_LAB_UNTIL"
-"""Seconds since 1970 after which no other module is begun, for a CI whose time is limited."""
+"""Seconds since 1970: a module that may not be done by then is not begun, for a CI whose time is limited."""
+
+MINUTES = 8
+"""What a module may take that does not say it by the marker `takes`."""
 
 _lab = pytest.StashKey[Lab]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Guests are emulated: what takes seconds elsewhere may take minutes. The heavy modules come first."""
-    items.sort(key=lambda item: item.get_closest_marker("heavy") is None)
+    """Guests are emulated: what takes seconds elsewhere may take minutes. What takes longest comes first."""
+    items.sort(key=lambda item: -minutes(item))
     for item in items:
         if item.path.parent.name == "lab" and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(TEST_TIMEOUT_S, method="signal"))
+
+
+def minutes(node: pytest.Item | pytest.Collector) -> float:
+    """Return what a test's module may take."""
+    marker = node.get_closest_marker("takes")
+    return float(marker.kwargs["minutes"]) if marker is not None else MINUTES
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +48,9 @@ def whole_lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 
 
 @pytest.fixture(scope="module")
-def lab(whole_lab: Lab) -> Iterator[Lab]:
+def lab(whole_lab: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """The lab with guests as new; the test is on its network."""
-    if time.time() > float(os.environ.get(LAB_UNTIL, "inf")):
+    if time.time() + 60 * minutes(request.node) > float(os.environ.get(LAB_UNTIL, "inf")):
         pytest.skip(f"{LEFT_OUT}; make lab runs it")
     whole_lab.power_off()
     with whole_lab.network.entered():

@@ -16,7 +16,7 @@ from tests.lab.lab import Lab
 from tests.libvirtd import OBEY_POWER_BUTTON, boot_sector
 from tests.node import Answer, Rest
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.takes(minutes=20)
 
 TIMEOUT_S = 300.0
 STORE = "/srv/images"

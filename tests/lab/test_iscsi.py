@@ -19,7 +19,7 @@ from tests.lab.san import LUNS as LUNS_SERVED
 from tests.lab.san import backstore, remember, serve_again, targetcli
 from tests.node import Answer
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.takes(minutes=20)
 
 SERVERS = "/storage-devices/iscsi/servers"
 LUNS = "/storage-devices/iscsi/luns"

@@ -15,7 +15,7 @@ from tests.lab.machine import Start
 from tests.lab.nested import Nested
 from tests.node import Answer
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.takes(minutes=30)
 
 NIC, NVME, VIDEO, SOUND = "0000:01:00.0", "0000:02:00.0", "0000:04:00.0", "0000:04:00.1"
 NIC_MOVED = "0000:06:00.0"

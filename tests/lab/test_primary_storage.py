@@ -15,7 +15,7 @@ from tests.lab.hosts import Fleet
 from tests.lab.lab import Lab
 from tests.node import Rest
 
-pytestmark = pytest.mark.heavy
+pytestmark = pytest.mark.takes(minutes=20)
 
 LOST_WITHIN_S = 15.0
 TIMEOUT_S = 300.0
