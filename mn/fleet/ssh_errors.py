@@ -23,14 +23,14 @@ def from_os_error(where: str, error: OSError) -> HardpointError:
     if isinstance(error, socket.gaierror):
         return connection_error(
             f"{where}: the host name does not resolve: {error.strerror}",
-            "Correct the host's management address (UpdateKVMHost), or add the name to the DNS of the "
-            "management node.",
+            "Correct the address (UpdateKVMHost, for a host that is in the fleet), or add the name to the "
+            "DNS of the management node.",
             Blame.CALLER,
         )
     if isinstance(error, ConnectionRefusedError):
         return connection_error(
             f"{where}: the port is closed (connection refused)",
-            "Start sshd on the host, or correct the host's SSH port (UpdateKVMHost).",
+            "Start sshd there, or correct the SSH port (UpdateKVMHost, for a host that is in the fleet).",
         )
     if error.errno in UNREACHABLE_ERRNOS:
         return connection_error(
@@ -71,8 +71,9 @@ def not_an_ssh_server(where: str) -> HardpointError:
     """Return the error for a peer that is gone or talks nonsense before an SSH greeting."""
     return connection_error(
         f"{where}: not an SSH server: the connection ended without an SSH-2.0 greeting",
-        "Correct the host's SSH port (UpdateKVMHost). If sshd does listen there, see its log: it closes "
-        "connections this way when it is overloaded (MaxStartups) or denies the management node's address.",
+        "Correct the SSH port (UpdateKVMHost, for a host that is in the fleet). If sshd does listen "
+        "there, see its log: it closes connections this way when it is overloaded (MaxStartups) or denies "
+        "the management node's address.",
     )
 
 

@@ -75,6 +75,18 @@ def test_a_host_that_cannot_be_reached_is_not_added_and_the_cause_is_given(world
     assert not world.admin.query("/hosts", f"managementIp={NOBODY}")
 
 
+@pytest.mark.parametrize("name", ["AddCephPrimaryStorage", "AddCephBackupStorage"])
+def test_a_monitor_that_cannot_be_reached_is_named_and_nothing_is_left_to_undo(
+    world: World, name: str
+) -> None:
+    params = world.harmless_params(name)
+    error = _failed(world, name, **params)
+    assert (error["code"], error["cause"]["code"]) == ("SYS.1002", "HOST.1003")
+    assert f"@{NOBODY}:" in error["details"]
+    assert "undone" not in error["details"]
+    assert not world.admin.query(OPERATIONS[name].queried_at, f"name={params['name']}")
+
+
 def test_one_unknown_host_among_known_ones_stops_the_script_for_all(world: World) -> None:
     absent = new_uuid()
     error = _failed(world, "KvmRunShell", hostUuids=[world.host["uuid"], absent])

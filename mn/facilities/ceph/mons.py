@@ -23,6 +23,7 @@ from mn.facilities.ceph.servers import (
     leave_server,
     login_of,
     refresh_storage,
+    survey_server,
 )
 from mn.facilities.ceph.tables import (
     HIDDEN,
@@ -127,7 +128,8 @@ async def join_all(
         task = job.task_uuid()
         undo = None if keep else abandon_server
         try:
-            joined.append(await job.step(join_server, job.services, login, task, reporter(job), undo=undo))
+            known = await job.step(survey_server, job.services, login)
+            joined.append(await job.step(join_server, job.services, known, task, reporter(job), undo=undo))
         except HardpointError as error:
             failed[login.hostname] = error
         job.at(5 + 60 * (number + 1) // len(logins))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from typing import Any
 
@@ -54,25 +53,31 @@ class Joined(msgspec.Struct, frozen=True):
     report: ClusterReport
 
 
+async def survey_server(services: Services, login: Login) -> Login:
+    """Log in to a server for the first time and see that it may get the agent; return its host key, too.
+
+    Nothing is changed there. Raises HardpointError when it cannot be reached or may not get it.
+    """
+    target = target_of(login, services.vault)
+    if target.ssh is None or target.ssh.host_key is not None:
+        return login
+    survey = await services.fleet.survey(target)
+    if survey is None:
+        return login
+    fleet = services.fleet.fleet_uuid
+    around = Surroundings(fleet, (), False, False, services.global_settings[CLOCK_OFFSET])
+    owner = await services.db.read(name_of, survey.owner_host_uuid)
+    check_server(survey, login.server_uuid, f"Ceph monitor {login.hostname}", around, owner)
+    return msgspec.structs.replace(login, host_key=survey.host_key)
+
+
 async def join_server(services: Services, login: Login, task_uuid: str, report: Report) -> Joined:
     """Bring the agent to a server and have it look at the cluster; what is in place is left as it is."""
     target = target_of(login, services.vault)
-    if target.ssh is not None and target.ssh.host_key is None:
-        survey = await services.fleet.survey(target)
-        if survey is not None:
-            around = Surroundings(
-                services.fleet.fleet_uuid, (), False, False, services.global_settings[CLOCK_OFFSET]
-            )
-            owner = await services.db.read(name_of, survey.owner_host_uuid)
-            check_server(survey, login.server_uuid, f"Ceph monitor {login.hostname}", around, owner)
-            target = dataclasses.replace(
-                target, ssh=dataclasses.replace(target.ssh, host_key=survey.host_key)
-            )
     endpoint = await services.fleet.deploy(target, report)
     command = Connect(host_uuid=login.server_uuid, fleet_uuid=services.fleet.fleet_uuid)
     reply = await services.fleet.call(endpoint, command, task_uuid)
-    host_key = target.ssh.host_key if target.ssh else None
-    await services.db.write(save_joined, endpoint, host_key, reply.inventory)
+    await services.db.write(save_joined, endpoint, login.host_key, reply.inventory)
     services.fleet.acknowledge(endpoint, task_uuid)
     return Joined(login.hostname, reply.inventory)
 
