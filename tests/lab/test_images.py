@@ -115,14 +115,12 @@ def template(fleet: Fleet, san: Guest, store: str, content: str) -> str:
     return str(made(answer)["uuid"])
 
 
-@pytest.mark.long
 def test_an_image_comes_in_though_its_store_is_killed(fleet: Fleet, template: str, store: str) -> None:
     (row,) = fleet.admin.query(f"/images/{template}")
     assert (row["status"], row["size"]) == ("Ready", SIZE)
     assert [ref["backupStorageUuid"] for ref in row["backupStorageRefs"]] == [store]
 
 
-@pytest.mark.long
 def test_a_volume_of_an_image_is_whole_though_agents_are_killed_in_the_middle(
     fleet: Fleet, guests: list[Guest], hosts: list[str], san: Guest, template: str, content: str
 ) -> None:
@@ -150,7 +148,6 @@ def test_a_volume_of_an_image_is_whole_though_agents_are_killed_in_the_middle(
     gone(admin, fleet.cluster, storage)
 
 
-@pytest.mark.long
 def test_a_copy_that_fills_the_disk_leaves_nothing_and_goes_when_there_is_room(
     fleet: Fleet, guests: list[Guest], hosts: list[str], template: str, content: str
 ) -> None:
@@ -266,7 +263,6 @@ def test_a_vm_of_an_image_runs_on_either_host_of_a_shared_storage(
     drop_image(admin, disk)
 
 
-@pytest.mark.long
 def test_a_store_that_is_killed_as_it_frees_space_frees_all_of_one_image_and_nothing_of_another(
     fleet: Fleet, san: Guest, store: str, template: str
 ) -> None:
