@@ -29,7 +29,7 @@ from kvmagent.passthrough.kernel import Kernel, NoKernel, read_machine
 from kvmagent.protocol import DeviceEvent
 from kvmagent.protocol_vms import VmEvent
 from kvmagent.settings import Settings, load
-from kvmagent.shared_block.vms_on import end_vms_on, written_on
+from kvmagent.shared_block.vms_on import end_vms_on, revive_vms_on, written_on
 from kvmagent.stock import Stocktaker
 from kvmagent.storage.handling import StoragePlace, Storages, make_storages
 from kvmagent.udev import DeviceWatch
@@ -100,6 +100,7 @@ def build(settings: Settings) -> Daemon[Context]:
     vms = LibvirtVms(libvirt, machine, Path(settings.local_storage_root))
     storages.shared_blocks.fence = functools.partial(end_vms_on, vms)
     storages.vm_disks.written = functools.partial(written_on, vms)
+    storages.vm_disks.revive = functools.partial(revive_vms_on, vms)
     moves = LibvirtMoves(libvirt, vms, machine, door, Path(settings.ca))
     usb = UsbKeeper(vms, stock, stock.latest, Wants(state_dir))
     networks = NetworkKeeper(state_dir, runner) if real else NoNetworks()

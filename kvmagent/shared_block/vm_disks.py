@@ -21,10 +21,18 @@ GROW_EVERY_S = 2.0
 Written = Callable[[str], Awaitable[dict[str, tuple[int, int]]]]
 """Says of VMs' disks below a folder of /dev how many bytes are written, and how large the VM sees them."""
 
+Revive = Callable[[str, set[str]], Awaitable[list[str]]]
+"""Has VMs go on that wait as a disk below a folder of /dev was full, given those with room; returns them."""
+
 
 async def nothing_written(_folder: str) -> dict[str, tuple[int, int]]:
     """Stand for a host without VMs."""
     return {}
+
+
+async def none_revived(_folder: str, _devices: set[str]) -> list[str]:
+    """Stand for a host without VMs, too."""
+    return []
 
 
 class VmDisks:
@@ -34,6 +42,7 @@ class VmDisks:
         self._backend = backend
         self._admitted: dict[str, tuple[AsyncExitStack, list[VmDisk]]] = {}
         self.written: Written = nothing_written
+        self.revive: Revive = none_revived
 
     def _of(self, disk: VmDisk) -> tuple[Joined, str] | None:
         if disk.storage_uuid is None or disk.name is None:
@@ -112,16 +121,23 @@ class VmDisks:
                         log.warning("thin volumes not extended", extra=extra)
 
     async def grow(self, joined: Joined) -> None:
-        """Extend those volumes of a group that are nearly full."""
+        """Extend those volumes of a group that are nearly full; who had to wait for one goes on."""
         folder = joined.images.folder
         written = await self.written(folder)
         if not written:
             return
         sizes = {volume.lv: volume.size for volume in await joined.group.volumes()}
+        roomy = set()
         for path, (used, size) in written.items():
             lv = path.removeprefix(f"{folder}/")
+            if lv not in sizes:
+                continue
             step, full = joined.group.wanted.step_bytes, full_size(size, "qcow2")
-            larger = next_size(sizes[lv], used, full, step) if lv in sizes else None
+            larger = next_size(sizes[lv], used, full, step)
             if larger is not None:
                 await joined.images.extend_to(lv, larger)
                 log.info("thin volume extended", extra={"volume": lv, "size": larger})
+            if (larger or sizes[lv]) > used:
+                roomy.add(path)
+        for vm in await self.revive(folder, roomy):
+            log.warning("a VM went on that a full thin volume had stopped", extra={"vm": vm})

@@ -1,4 +1,4 @@
-"""Which VMs have disks on a volume group, what they have written, and how their power is taken."""
+"""Which VMs have disks on a volume group, what they have written; their power taken, or them going on."""
 
 from __future__ import annotations
 
@@ -41,3 +41,9 @@ async def written_on(vms: LibvirtVms, folder: str) -> dict[str, tuple[int, int]]
     for uuid, devices in (await vms_on(vms, folder)).items():
         found.update(await vms.written(dashed(uuid), devices))
     return found
+
+
+async def revive_vms_on(vms: LibvirtVms, folder: str, devices: set[str]) -> list[str]:
+    """Have VMs go on that wait as a disk was full, when all that they have in a folder is among `devices`."""
+    found = (await vms_on(vms, folder)).items()
+    return [uuid for uuid, theirs in found if devices.issuperset(theirs) and await vms.go_on(uuid)]

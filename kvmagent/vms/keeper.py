@@ -207,6 +207,22 @@ class LibvirtVms:
 
         return await self._ask(look)
 
+    async def go_on(self, uuid: str) -> bool:
+        """Have a VM go on that waits as one of its disks was full; return whether it did wait."""
+
+        def revive(session: Session) -> bool:
+            try:
+                if not session.is_stopped_by_disk(dashed(uuid)):
+                    return False
+                session.resume(dashed(uuid))
+            except LibvirtError as error:
+                if error.code == NO_DOMAIN:
+                    return False
+                raise
+            return True
+
+        return await self._ask(revive)
+
     async def plug(self, uuid: str, what: str, xml: str) -> None:
         """Plug a device into a VM. Raises HardpointError (SYS.1006) with what libvirt says."""
         try:

@@ -28,6 +28,7 @@ LIFECYCLE_EVENT, DEVICE_REMOVED_EVENT = 0, 15
 RUNNING_STATES = frozenset({1, 2, 4})
 """Running, blocked on a resource, being shut down."""
 PAUSED_STATES = frozenset({3, 7})
+PAUSED, BY_DISK_ERROR = 3, 5
 _UUID_TEXT = 37
 
 _lifecycle_callback = CFUNCTYPE(c_int, c_void_p, c_void_p, c_int, c_int, c_void_p)
@@ -55,6 +56,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "virDomainGetUUIDString": (c_int, [c_void_p, POINTER(c_char)]),
     "virDomainGetXMLDesc": (c_void_p, [c_void_p, c_uint]),
     "virDomainGetState": (c_int, [c_void_p, POINTER(c_int), POINTER(c_int), c_uint]),
+    "virDomainResume": (c_int, [c_void_p]),
     "virDomainCreateXML": (c_void_p, [c_void_p, c_char_p, c_uint]),
     "virDomainShutdownFlags": (c_int, [c_void_p, c_uint]),
     "virDomainDestroyFlags": (c_int, [c_void_p, c_uint]),
@@ -217,10 +219,22 @@ class Session:
 
     def state(self, uuid: str) -> int:
         """Return the number of a domain's state."""
+        return self._state(uuid)[0]
+
+    def is_stopped_by_disk(self, uuid: str) -> bool:
+        """Say whether a domain waits as one of its disks could not be written."""
+        return self._state(uuid) == (PAUSED, BY_DISK_ERROR)
+
+    def _state(self, uuid: str) -> tuple[int, int]:
         state, reason = c_int(), c_int()
         with self._domain(uuid) as domain:
             self._library.check(self._c.virDomainGetState(domain, byref(state), byref(reason), 0))
-        return state.value
+        return state.value, reason.value
+
+    def resume(self, uuid: str) -> None:
+        """Have a paused domain go on."""
+        with self._domain(uuid) as domain:
+            self._library.check(self._c.virDomainResume(domain))
 
     def xml(self, uuid: str) -> str:
         """Return what a domain is made of now."""

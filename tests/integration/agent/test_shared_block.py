@@ -272,12 +272,22 @@ async def test_a_thin_volume_grows_before_it_is_full(san: Lvm, tmp_path: Path) -
     async def written(folder: str) -> dict[str, tuple[int, int]]:
         return {f"{folder}/{V}": (used, 512 * MB)}
 
-    host.vm_disks.written = written
+    roomy = []
+
+    async def revive(_folder: str, devices: set[str]) -> list[str]:
+        roomy.append({Path(device).name for device in devices})
+        return []
+
+    host.vm_disks.written, host.vm_disks.revive = written, revive
     await host.vm_disks.grow(joined)
     assert san.vgs[GROUP].lvs[V].size == 64 * MB
     used = 40 * MB
     await host.vm_disks.grow(joined)
     assert san.vgs[GROUP].lvs[V].size == 128 * MB
+    used = 128 * MB
+    await host.vm_disks.grow(joined)
+    assert san.vgs[GROUP].lvs[V].size == 192 * MB
+    assert roomy == [{V}] * 3, "a VM that the full volume had stopped may go on"
 
 
 async def test_trash_is_kept_while_its_image_comes_back_and_is_purged(host: Host, san: Lvm) -> None:
