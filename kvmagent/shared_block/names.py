@@ -79,12 +79,17 @@ def read_volume(lv: str, size: int, tags: list[str], lock_args: str = "", uuid: 
 
 
 def under(volumes: list[Volume], name: str) -> list[Volume]:
-    """Return the volumes that an image, or a folder of images, has outside of the trash."""
+    """Return the volumes that an image, or a folder of images, has outside of the trash.
+
+    A partial name is that of an image which is not whole; any other is both.
+    """
     wanted = name.removesuffix(PARTIAL)
     return [
         volume
         for volume in volumes
-        if volume.trash is None and (volume.name == wanted or volume.name.startswith(f"{wanted}/"))
+        if volume.trash is None
+        and (volume.partial or wanted == name)
+        and (volume.name == wanted or volume.name.startswith(f"{wanted}/"))
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -138,10 +139,19 @@ class Disks:
         return await self._keeper.use(command.storage, work)
 
     async def remove(self, command: RemoveFiles) -> None:
-        """Remove files and folders, or move them to the trash."""
+        """Remove files and folders, or move them to the trash.
+
+        What is not whole is removed alone only when nobody makes a whole one of it.
+        """
 
         async def work(storage: Watched) -> None:
-            await storage.images.remove(command.paths, command.trash)
+            async with AsyncExitStack() as stack:
+                for path in command.paths:
+                    whole = path.removesuffix(PARTIAL)
+                    if whole not in command.paths:
+                        made = self._made(storage.images.path(whole))
+                        await stack.enter_async_context(made)
+                await storage.images.remove(command.paths, command.trash)
 
         await self._keeper.use(command.storage, work)
 
@@ -237,9 +247,11 @@ class Disks:
         self, images: Images, wanted: Wanted, fill: Callable[[str], Awaitable[None]]
     ) -> DiskReply:
         """Have `fill` write an image; it gets its name when it is what it has to be, and is on disk."""
-        path = images.path(wanted.name)
-        async with self._making.setdefault(path, asyncio.Lock()):
+        async with self._made(images.path(wanted.name)):
             return await self._make_alone(images, wanted, fill)
+
+    def _made(self, path: str) -> asyncio.Lock:
+        return self._making.setdefault(path, asyncio.Lock())
 
     async def _make_alone(
         self, images: Images, wanted: Wanted, fill: Callable[[str], Awaitable[None]]

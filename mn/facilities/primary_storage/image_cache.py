@@ -29,7 +29,7 @@ from mn.facilities.primary_storage.connecting import HostPlace, host_at
 from mn.facilities.primary_storage.leaving import when_place_goes
 from mn.facilities.primary_storage.refusals import refused
 from mn.facilities.primary_storage.tables import IMAGE_CACHE, PRIMARY_STORAGE
-from mn.facilities.primary_storage.working import on_disk, remove_files
+from mn.facilities.primary_storage.working import on_disk, remove_files, try_to_remove
 from mn.rest.operation import Action, Reply
 from mn.rest.services import Job
 from mn.rest.types import Ref
@@ -101,7 +101,8 @@ async def bring_image(job: Job, place: Place, at: HostPlace, image: ImageToCache
         try:
             await on_disk(job, at, command)
         except HardpointError:
-            await job.transact(give_up_caching, place, image.uuid)
+            if await job.transact(give_up_caching, place, image.uuid):
+                await job.step(try_to_remove, job.services, at, [f"{path}.partial"], None)
             raise
         await job.transact(end_caching, place, image.uuid)
     return path
@@ -140,11 +141,13 @@ def end_caching(connection: Connection, place: Place, image_uuid: str) -> None:
     _set_state(connection, place, image_uuid, READY)
 
 
-def give_up_caching(connection: Connection, place: Place, image_uuid: str) -> None:
-    """Forget an image that did not come, unless another job has brought it."""
+def give_up_caching(connection: Connection, place: Place, image_uuid: str) -> bool:
+    """Forget an image that did not come, unless another job has brought it; say whether it is forgotten."""
     row = connection.execute(select(image_cache_table).where(_row(place, image_uuid))).first()
-    if row is not None and row.state == COMING:
-        forget_cached(connection, place, image_uuid)
+    if row is None or row.state != COMING:
+        return False
+    forget_cached(connection, place, image_uuid)
+    return True
 
 
 def forget_cached(connection: Connection, place: Place, image_uuid: str) -> None:

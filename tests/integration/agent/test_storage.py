@@ -223,6 +223,25 @@ async def test_a_storage_that_hangs_holds_up_nothing_else_and_comes_back(make_ho
         await empty(host, dead, "d")
 
 
+async def test_what_is_not_whole_is_not_removed_while_somebody_makes_it_whole(make_host: MakeHost) -> None:
+    runner = HangingRunner()
+    host = make_host("one", runner)
+    async with running(host):
+        await host.init(local())
+        runner.hung = "v/a.qcow2.partial"
+        making = asyncio.create_task(empty(host, local(), "v/a.qcow2"))
+        await until(lambda: runner.hanging)
+        removal = RemoveFiles(storage=local(), paths=["v/a.qcow2.partial"])
+        removing = asyncio.create_task(host.disks.remove(removal))
+        await asyncio.sleep(0.1)
+        assert not removing.done()
+        runner.hung = None
+        runner.free.set()
+        await making
+        await removing
+        assert host.file(local(), "v/a.qcow2").exists()
+
+
 async def test_a_storage_that_is_slow_for_a_while_fails_nothing(make_host: MakeHost) -> None:
     runner = HangingRunner()
     host = make_host("one", runner, 0.5, LIMIT_S)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -50,6 +52,9 @@ def test_what_is_in_the_trash_is_in_no_folder(uuid: str, folder: str, now: int) 
     assert (gone.trash, gone.trashed_at) == (folder, now)
     assert under([kept, gone], f"rootVolumes/vol-{uuid}") == [kept]
     assert under([kept, gone], f"rootVolumes/vol-{uuid[:-1]}") == []
+    assert under([kept], f"{kept.name}.partial") == [], "it is whole"
+    coming = dataclasses.replace(kept, partial=True)
+    assert under([coming], f"{kept.name}.partial") == under([coming], kept.name) == [coming]
     assert read_volume("lvmlock", 1, []) is None
 
 
