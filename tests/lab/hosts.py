@@ -13,7 +13,7 @@ from tests.lab.lab import Lab
 from tests.node import Node, Rest, run_node
 
 ADD_TIMEOUT_S = 900.0
-CONNECTED_TIMEOUT_S = 120.0
+CONNECTED_TIMEOUT_S = 300.0
 HOSTS = ("kvm1", "kvm2")
 OURS = "/opt/hardpoint /etc/hardpoint /var/lib/hardpoint"  # what an agent has on its host
 

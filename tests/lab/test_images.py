@@ -162,8 +162,8 @@ def test_a_copy_that_fills_the_disk_leaves_nothing_and_goes_when_there_is_room(
     once(guests[0], some, "dd if=/dev/zero of=/small/junk bs=1M", "full")
     tag = f"localStorage::hostUuid::{hosts[0]}"
     refused = volume_of(admin, template, storage, tag)
-    assert done(guests[0], "full")
     assert refused.status == 503, refused
+    wait_until(lambda: done(guests[0], "full"), "the disk to be full", TIMEOUT_S)
     assert "No space left" in str(refused.error), refused
     left = f"find /small/ps -type f {FREE}"
     assert guests[0].run(left) == ""
