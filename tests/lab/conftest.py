@@ -65,10 +65,11 @@ def fleet(lab: Lab, testrun_uid: str, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show the consoles of the guests when a test fails."""
+    """Show the consoles and journals of the guests when a test fails."""
     report = yield
     lab = item.config.stash.get(_lab, None)
     if report.failed and lab is not None:
         for guest in lab.brought_up():
-            report.sections.append((f"console of {guest.name}", guest.last_words()))
+            said = "\n".join(filter(None, (guest.last_words(), guest.journal())))
+            report.sections.append((f"what {guest.name} said", said))
     return report

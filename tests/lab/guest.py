@@ -25,6 +25,7 @@ END_TIMEOUT_S = 30.0
 MIGRATION_TIMEOUT_S = 120.0
 UNPLUG_TIMEOUT_S = 30.0
 SETTLE_TIMEOUT_S = 30.0
+JOURNAL_TAIL, JOURNAL_TIMEOUT_S = 30, 30.0
 CONSOLE_TAIL = 40  # lines
 
 
@@ -249,6 +250,15 @@ class Guest:
         said = log.read_text(errors="replace") if log.exists() else ""
         tail = "\n".join(console.splitlines()[-CONSOLE_TAIL:])
         return f"--- console of {self.name}\n{tail}\n--- its QEMU\n{said[-2000:]}"
+
+    def journal(self) -> str:
+        """Return the end of what its services have written; nothing when one cannot log in."""
+        if not self.running:
+            return ""
+        units = " ".join(f"-u {unit}" for unit in ("'hardpoint-*'", "lvmlockd", "sanlock", "libvirtd"))
+        look = f"systemctl --failed --no-legend; journalctl -q --no-pager -n {JOURNAL_TAIL} -o cat {units}"
+        done = self._ssh(look, JOURNAL_TIMEOUT_S)
+        return "" if done is None else f"--- journal of {self.name}\n{done.stdout}"
 
     def disks(self) -> list[Path]:
         """Return the files of its disks."""
