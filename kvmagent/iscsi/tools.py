@@ -13,6 +13,7 @@ from kvmagent.iscsi.inquiry import GONE
 from kvmagent.iscsi.portals import SessionKey, Target, parse_discovery, portal_text
 from kvmagent.machine.programs import below_root, find_program
 from kvmagent.machine.tree import Tree
+from kvmagent.services import not_started
 
 _INQUIRY = Path(__file__).with_name("inquiry.py")
 _START_LIMIT_S = 30.0
@@ -65,7 +66,9 @@ class Tools:
     async def start(self, unit: str) -> None:
         """Have a service run. Raises HardpointError (SYS.1006) when it does not start."""
         if self.has("systemctl"):
-            (await self.run("systemctl", "start", unit, limit_s=_START_LIMIT_S)).check()
+            completed = await self.run("systemctl", "start", unit, limit_s=_START_LIMIT_S)
+            if completed.returncode != 0:
+                raise not_started(unit, completed, "see that open-iscsi is installed, its unit not masked")
 
     async def discover(self, address: str, port: int) -> list[Target]:
         """Ask a portal for its targets; nothing of it is kept by open-iscsi.

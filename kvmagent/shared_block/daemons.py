@@ -10,9 +10,10 @@ from pathlib import Path
 
 from agentkit.runner import Completed
 from kvmagent.protocol_shared_block import SharedBlockGroup
+from kvmagent.services import not_started
 from kvmagent.shared_block.config import DROP_IN, lvmlockd_drop_in, sanlock_drop_in, watchdog_drop_in
 from kvmagent.shared_block.reports import sanlock_status
-from kvmagent.storage.children import Children, refused
+from kvmagent.storage.children import Children
 
 START_LIMIT_S = 90.0
 SANLOCK, LVMLOCKD, WATCHDOG = "sanlock.service", "lvmlockd.service", "wdmd.service"
@@ -47,8 +48,7 @@ class Daemons:
     async def _start(self, unit: str, remedy: str) -> None:
         completed = await self._systemctl("start", unit)
         if completed.returncode != 0:
-            said = completed.stderr.decode(errors="replace").strip().splitlines()
-            raise refused(f"{unit} does not start: {said[-1] if said else 'no reason is given'}", remedy)
+            raise not_started(unit, completed, remedy)
 
     async def _joined(self) -> bool:
         completed = await self._children.run(["sanlock", "client", "status", "-D"], START_LIMIT_S)

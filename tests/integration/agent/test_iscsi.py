@@ -91,6 +91,17 @@ def server(address: str = "10.0.0.1", uuid: str = "a" * 32, chap: Chap | None = 
     return IscsiServer(uuid=uuid, address=address, port=3260, chap=chap)
 
 
+async def test_a_service_that_does_not_start_is_named_with_its_reason_and_where_to_look(host: Host) -> None:
+    systemctl = host.root / "usr/sbin/systemctl"
+    systemctl.write_text("#!/bin/sh\necho Unit iscsid.service is masked. >&2; exit 1\n")
+    systemctl.chmod(0o755)
+    with pytest.raises(HardpointError, match=r"iscsid does not start: Unit .* is masked") as raised:
+        await host.keeper.login(server())
+    assert "open-iscsi is installed" in raised.value.remedy
+    assert "journalctl -u iscsid" in raised.value.remedy
+    assert host.sessions == []
+
+
 async def test_a_login_finds_the_luns_and_says_the_secret_to_no_command(host: Host) -> None:
     report = await host.keeper.login(server())
     assert [(lun.lun, lun.wwid, lun.size, lun.type) for lun in report.luns] == [
