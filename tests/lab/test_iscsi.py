@@ -258,6 +258,6 @@ def test_nothing_is_left_when_servers_are_detached_which_waits_for_who_uses_a_di
     assert admin.query(LUNS) == []
     for guest in san.hosts:
         assert (sessions(guest), maps(guest), records(guest)) == ([], set(), "")
-        left = guest.run("cat /etc/multipath/wwids /etc/multipath/conf.d/hardpoint.conf")
-        assert storage.wwid(0) not in left
+        assert storage.wwid(0) not in guest.run("cat /etc/multipath/conf.d/hardpoint.conf")
+        guest.wait_for(f"! grep -q {storage.wwid(0)} /etc/multipath/wwids", TIMEOUT_S)
         assert guest.run("ls /dev/disk/by-path | grep -c iscsi || true").strip() == "0"
