@@ -22,7 +22,7 @@ from tests.lab.lab import Lab
 from tests.libvirtd import OBEY_POWER_BUTTON, boot_sector
 from tests.node import Answer, Rest
 
-pytestmark = pytest.mark.long  # sanlock waits where other storages answer
+pytestmark = [pytest.mark.long, pytest.mark.takes(minutes=30)]  # sanlock waits where other storages answer
 
 MB = 1024 * 1024
 IO_TIMEOUT_S = 3
