@@ -67,6 +67,35 @@ class Joined:
         self.capacity: Capacity | None = None
         self.capacity_at = 0.0
         self.tidied_at = 0.0
+        self._chores: asyncio.Task[None] | None = None
+
+    def begin_chores(self) -> None:
+        """Read the capacity, and give back volumes that nobody uses, when that is due; nobody waits for it.
+
+        LVM waits for locks that other hosts have: how long that takes does not say whether a group lives.
+        """
+        if self._chores is None or self._chores.done():
+            self._chores = asyncio.create_task(self._do_chores(), name=f"chores of {self.group.uuid}")
+
+    async def end_chores(self) -> None:
+        """Have that end."""
+        if self._chores is not None:
+            self._chores.cancel()
+            await asyncio.gather(self._chores, return_exceptions=True)
+
+    async def _do_chores(self) -> None:
+        now = time.monotonic()
+        try:
+            if now - self.capacity_at > CAPACITY_EVERY_S:
+                self.capacity, self.capacity_at = await self.images.capacity(), now
+            if now - self.tidied_at > TIDY_EVERY_S:
+                self.tidied_at = now
+                await self.images.activations.tidy()
+        except HardpointError as error:
+            extra = {"storage": self.group.uuid, "reason": error.details}
+            log.warning("group not tidied", extra=extra)
+        except Exception:
+            log.exception("group not tidied", extra={"storage": self.group.uuid})
 
 
 class SharedBlockBackend(Backend):
@@ -183,6 +212,7 @@ class SharedBlockBackend(Backend):
     async def close(self, spec: StorageSpec) -> None:
         """Leave the group. Raises HardpointError (SYS.1006) while volumes of it are in use here."""
         joined = self._ensure(spec)
+        await joined.end_chores()
         if not joined.group.conf.is_dir():
             self._joined.pop(spec.uuid, None)
             return
@@ -199,17 +229,14 @@ class SharedBlockBackend(Backend):
         self._joined.pop(spec.uuid, None)
 
     async def probe(self, spec: StorageSpec) -> tuple[Capacity, GroupStanding]:
-        """Look at the lease; at the capacity, and for volumes that nobody uses, now and then."""
+        """Look at the lease, which says whether the group can be used."""
         joined = self.joined(spec.uuid)
         _, standing = await joined.group.look()
         if not is_usable(standing):
             raise UnusableError(standing, f"{standing.state}: {standing.reason}", REMEDIES[standing.state])
-        now = time.monotonic()
-        if joined.capacity is None or now - joined.capacity_at > CAPACITY_EVERY_S:
-            joined.capacity, joined.capacity_at = await joined.images.capacity(), now
-        if now - joined.tidied_at > TIDY_EVERY_S:
-            await joined.images.activations.tidy()
-            joined.tidied_at = now
+        if joined.capacity is None:
+            joined.capacity, joined.capacity_at = await joined.images.capacity(), time.monotonic()
+        joined.begin_chores()
         return joined.capacity, standing
 
     async def mend(self, spec: StorageSpec) -> None:

@@ -327,6 +327,29 @@ async def test_a_chain_moves_to_files_and_back_with_what_it_says_below(
     assert host.lvm.active == {}
 
 
+async def test_a_group_answers_though_lvm_waits_for_other_hosts(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    joined = host.backend.joined(GROUP)
+    waits = asyncio.Event()
+
+    async def tidy() -> None:
+        waits.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(joined.images.activations, "tidy", tidy)
+    joined.tidied_at = -1e9
+    async with asyncio.timeout(30):
+        capacity, standing = await host.backend.probe(spec())
+        await waits.wait()
+        again, _ = await host.backend.probe(spec())
+    assert (standing.state, again) == (GroupState.HELD, capacity)
+    monkeypatch.undo()
+    async with asyncio.timeout(30):
+        await host.backend.close(spec())
+    assert host.backend.all_joined() == [], "what waited was ended"
+
+
 async def test_each_state_has_its_cause_and_what_brings_it_back(host: Host) -> None:
     async def state() -> GroupState:
         try:
