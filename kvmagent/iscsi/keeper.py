@@ -164,7 +164,6 @@ class IscsiKeeper:
 
     async def _look(self) -> None:
         ledger = await self._load()
-        await self._worker.forget_luns()
         if not ledger.needed and not ledger.ours:
             self._tell(IscsiReport(servers=[]))
             return

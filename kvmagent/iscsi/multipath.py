@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,11 +18,8 @@ log = logging.getLogger(__name__)
 DROP_IN = "etc/multipath/conf.d/hardpoint.conf"
 NO_PATH_RETRY = 12
 """So many checks, five seconds each unless configured otherwise, what is written waits for a path."""
-FORGET_FOR_S = 120.0
-"""So long it is looked whether multipathd remembers a LUN again whose map is gone, as it does as paths go."""
 _LIMIT_S = 30.0
 _WWID = re.compile(r'wwid "([^"]+)"')
-_LISTED = re.compile(r"^/(.+)/$", re.MULTILINE)
 _MAIN = "# Some distributions start multipathd only where this file is. Settings are in conf.d.\n"
 
 
@@ -54,9 +50,7 @@ class Multipath:
     def __init__(self, root: Path, tools: Tools) -> None:
         self._file = root / DROP_IN
         self._main = root / "etc/multipath.conf"
-        self._list = root / "etc/multipath/wwids"
         self._tools = tools
-        self._leaving: dict[str, float] = {}
 
     def there(self) -> bool:
         """Say whether the machine has multipath."""
@@ -72,10 +66,6 @@ class Multipath:
         if not wwids and not self._file.exists():
             return
         text, known = drop_in(wwids), await in_thread(self._known, "multipath")
-        end = time.monotonic() + FORGET_FOR_S
-        self._leaving |= dict.fromkeys(known - set(wwids), end)
-        for wwid in wwids:
-            self._leaving.pop(wwid, None)
         if await in_thread(lambda: self._write(text), "multipath") or disks:
             await self._tools.start("multipathd")
             for disk in disks:
@@ -83,17 +73,8 @@ class Multipath:
                 await self._try("multipath", "-a", f"/dev/{disk}")
             (await self._tools.run("multipathd", "reconfigure", limit_s=_LIMIT_S)).check()
             for wwid in sorted(known - set(wwids)):
+                # Last: multipathd remembers each LUN that it has made a map of, also as its paths go.
                 await self._try("multipath", "-w", wwid)
-
-    async def forget(self) -> None:
-        """Have LUNs taken from multipath's list that have come back to it since their maps went."""
-        if not self._leaving:
-            return
-        listed = await in_thread(self._listed, "multipath")
-        for wwid in sorted(self._leaving.keys() & listed):
-            await self._try("multipath", "-w", wwid)
-        now = time.monotonic()
-        self._leaving = {wwid: end for wwid, end in self._leaving.items() if wwid in listed or end > now}
 
     async def resize(self, one: MultipathMap) -> None:
         """Have a map be as large as its paths are by now."""
@@ -121,10 +102,6 @@ class Multipath:
     async def restore(self) -> None:
         """Have maps again that were taken away."""
         await self._try("multipathd", "reconfigure")
-
-    def _listed(self) -> set[str]:
-        """Return the LUNs that multipath knows."""
-        return set(_LISTED.findall(self._list.read_text())) if self._list.exists() else set()
 
     def _known(self) -> set[str]:
         """Return the LUNs of the drop-in as it is."""

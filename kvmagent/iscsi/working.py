@@ -100,11 +100,6 @@ class Worker:
             ledger.wwids = wanted
             await self._save(ledger)
 
-    async def forget_luns(self) -> None:
-        """See that multipath does not remember LUNs that are gone."""
-        if self._multipath.there():
-            await self._multipath.forget()
-
     async def _await_maps(self, keys: Collection[SessionKey]) -> None:
         """Wait until multipath has put its maps over the disks, and have them as large as those."""
         if not self._multipath.there():

@@ -64,25 +64,6 @@ async def test_luns_that_are_needed_no_longer_are_forgotten_when_nothing_makes_m
     assert host.ran()[-2:] == ["multipathd reconfigure", f"multipath -w {WWIDS[1]}"]
 
 
-async def test_what_multipathd_remembers_again_as_paths_go_is_forgotten_again(tmp_path: Path) -> None:
-    host = Host(tmp_path)
-    await host.multipath.know(WWIDS, ["sdb", "sdc"])
-    await host.multipath.know(WWIDS[:1], [])
-    listed = tmp_path / "etc/multipath/wwids"
-    listed.write_text("# Valid WWIDs:\n" + "".join(f"/{wwid}/\n" for wwid in WWIDS))
-    before = len(host.ran())
-    await host.multipath.forget()
-    assert host.ran()[before:] == [f"multipath -w {WWIDS[1]}"], "the one that is needed stays"
-    listed.write_text(f"/{WWIDS[0]}/\n")
-    await host.multipath.forget()
-    assert len(host.ran()) == before + 1
-    await host.multipath.know(WWIDS, ["sdc"])
-    listed.write_text("".join(f"/{wwid}/\n" for wwid in WWIDS))
-    before = len(host.ran())
-    await host.multipath.forget()
-    assert host.ran()[before:] == [], "it is needed again"
-
-
 async def test_a_host_without_luns_or_without_multipath_gets_no_file(tmp_path: Path) -> None:
     host = Host(tmp_path)
     await host.multipath.know([], [])
