@@ -191,8 +191,8 @@ class LvmHost:
                 "type": "disk",
                 "wwn": f"0x{lun.wwid}",
                 "vendor": "DOUBLE  ",
-                "fstype": "LVM2_member" if lun.group else lun.holds,
-                "pttype": lun.partitions,
+                "fstype": None,  # udev knows nothing of what another host has written
+                "pttype": None,
             }
             for lun in self.lvm.luns.values()
             if (self.dev / f"disk/by-id/wwn-0x{lun.wwid}").exists()
@@ -201,6 +201,9 @@ class LvmHost:
 
     def _wipefs(self, words: list[str]) -> str:
         lun = self.lvm.luns[Path(words[-1]).name.removeprefix("sd-")]
+        if "-J" in words:
+            kinds = ["LVM2_member"] if lun.group else [kind for kind in (lun.partitions, lun.holds) if kind]
+            return json.dumps({"signatures": [{"device": "sd", "type": kind} for kind in kinds]})
         self.lvm.vgs.pop(lun.group, None)
         lun.group, lun.holds = "", None
         return ""

@@ -29,7 +29,14 @@ from kvmagent.protocol_storage import (
     StorageSpec,
 )
 from kvmagent.shared_block.activations import Activations
-from kvmagent.shared_block.candidates import LSBLK, Surroundings, shared_disks
+from kvmagent.shared_block.candidates import (
+    LSBLK,
+    WIPEFS,
+    Surroundings,
+    contents,
+    readable_disks,
+    shared_disks,
+)
 from kvmagent.shared_block.daemons import Daemons
 from kvmagent.shared_block.group import EXCLUSIVE, LIMIT_S, SHARED, HostPlaces, VolumeGroup
 from kvmagent.shared_block.images import LvImages
@@ -326,10 +333,17 @@ class SharedBlockBackend(Backend):
             self._children.run(list(LSBLK), LIMIT_S),
         )
         links = await asyncio.to_thread(_links, self._places.dev / "disk/by-id")
+        described = tree.check().stdout
+        paths = readable_disks(described)
+        on_them = dict(zip(paths, await asyncio.gather(*map(self._contents, paths)), strict=True))
         around = Surroundings(
-            physical_volumes(volumes.check().stdout), groups(shared.check().stdout), links, in_use
+            physical_volumes(volumes.check().stdout), groups(shared.check().stdout), links, in_use, on_them
         )
-        return shared_disks(tree.check().stdout, around)
+        return shared_disks(described, around)
+
+    async def _contents(self, path: str) -> list[str] | None:
+        completed = await self._children.run([*WIPEFS, path], LIMIT_S)
+        return contents(completed.stdout) if completed.returncode == 0 else None
 
     async def extend(self, command: ExtendGroup) -> StorageReply:
         """Take a LUN into a group."""

@@ -16,7 +16,15 @@ LSBLK = (
     "lsblk", "-J", "-b", "-o",
     "NAME,PATH,SIZE,TYPE,WWN,VENDOR,MODEL,SERIAL,HCTL,TRAN,FSTYPE,PTTYPE,MOUNTPOINT,RM,RO",
 )  # fmt: skip
+WIPEFS = ("wipefs", "-J")
+"""With a disk's path: lists what is on it, read from it.
+
+What udev knows, and lsblk says, may be older than what another host has written.
+"""
 DISK, MPATH = "disk", "mpath"
+_TABLES = frozenset(
+    {"PMBR", "atari", "bsd", "dos", "gpt", "mac", "minix", "sgi", "solaris_x86", "sun", "ultrix"}
+)
 _WWID_LINKS = ("dm-uuid-mpath-", "wwn-", "nvme-eui.", "scsi-3", "nvme-", "scsi-", "virtio-")
 
 
@@ -43,18 +51,46 @@ class _Tree(msgspec.Struct):
     blockdevices: list[_Node]
 
 
+class _Signature(msgspec.Struct):
+    type: str
+
+
+class _Signatures(msgspec.Struct):
+    signatures: list[_Signature] = []
+
+
 @dataclass(frozen=True)
 class Surroundings:
     """What else is known of a host's disks.
 
     `links` are those below /dev/disk/by-id with the devices they lead to, `in_use` the groups that storages
-    of the fleet are.
+    of the fleet are, `contents` the kinds of what is on a disk, by its path; None: it cannot be read.
     """
 
     volumes: Sequence[PhysicalVolume] = ()
     groups: Sequence[Group] = ()
     links: Mapping[str, str] = field(default_factory=dict)
     in_use: Sequence[str] = ()
+    contents: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
+
+
+def readable_disks(lsblk: bytes) -> list[str]:
+    """Return the paths of the disks that have a medium, to be looked at with `WIPEFS`.
+
+    Raises HardpointError (SYS.1006) for what is not said by `LSBLK`.
+    """
+    return list(dict.fromkeys(node.path for _, node in _disks(lsblk) if node.size > 0))
+
+
+def contents(wipefs: bytes) -> list[str]:
+    """Return the kinds of what is on a disk.
+
+    Raises HardpointError (SYS.1006) for what is not said by `WIPEFS`.
+    """
+    try:
+        return [each.type for each in msgspec.json.decode(wipefs or b"{}", type=_Signatures).signatures]
+    except msgspec.DecodeError as error:
+        raise refused(f"wipefs tells of disks in a way that is not known: {error}", "report it") from error
 
 
 def shared_disks(lsblk: bytes, around: Surroundings) -> list[SharedDisk]:
@@ -62,15 +98,8 @@ def shared_disks(lsblk: bytes, around: Surroundings) -> list[SharedDisk]:
 
     Raises HardpointError (SYS.1006) for what is not said by `LSBLK`.
     """
-    try:
-        tree = msgspec.json.decode(lsblk, type=_Tree, strict=False)
-    except msgspec.DecodeError as error:
-        raise refused(f"lsblk describes disks in a way that is not known: {error}", "report it") from error
     found: dict[str, SharedDisk] = {}
-    for disk in tree.blockdevices:
-        if disk.type != DISK:
-            continue
-        node = next((child for child in disk.children if child.type == MPATH), disk)
+    for disk, node in _disks(lsblk):
         wwid = _wwid(node, around.links)
         reason, wipeable = _hindrance(disk, node, wwid, around)
         found.setdefault(
@@ -91,6 +120,16 @@ def shared_disks(lsblk: bytes, around: Surroundings) -> list[SharedDisk]:
             ),
         )
     return list(found.values())
+
+
+def _disks(lsblk: bytes) -> list[tuple[_Node, _Node]]:
+    """Return each disk with what it is used by: itself, or the map of several paths."""
+    try:
+        tree = msgspec.json.decode(lsblk, type=_Tree, strict=False)
+    except msgspec.DecodeError as error:
+        raise refused(f"lsblk describes disks in a way that is not known: {error}", "report it") from error
+    disks = (disk for disk in tree.blockdevices if disk.type == DISK)
+    return [(disk, next((child for child in disk.children if child.type == MPATH), disk)) for disk in disks]
 
 
 def _wwid(node: _Node, links: Mapping[str, str]) -> str | None:
@@ -116,12 +155,16 @@ def _hindrance(disk: _Node, node: _Node, wwid: str | None, around: Surroundings)
     volume = next((each for each in around.volumes if each.device == node.path), None)
     if volume is not None and volume.group:
         return _group_on(volume.group, around)
-    if node.pttype or any(child.type == "part" for child in node.children):
-        return f"it has partitions ({node.pttype or 'of a kind that is not known'})", False
-    if node.fstype == "LVM2_member":
+    kinds = around.contents.get(node.path, [kind for kind in (node.pttype, node.fstype) if kind])
+    if kinds is None:
+        return "it cannot be read", False
+    tables = [kind for kind in kinds if kind in _TABLES or kind == node.pttype]
+    if tables or any(child.type == "part" for child in node.children):
+        return f"it has partitions ({tables[0] if tables else 'of a kind that is not known'})", False
+    if "LVM2_member" in kinds:
         return "it is a physical volume of no volume group", True
-    if node.fstype:
-        return f"it holds {node.fstype}", False
+    if kinds:
+        return f"it holds {kinds[0]}", False
     others = [child.name for child in node.children]
     return (f"{', '.join(others)} is made of it", False) if others else (None, False)
 

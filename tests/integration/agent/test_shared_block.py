@@ -169,7 +169,7 @@ async def test_what_is_anothers_is_not_wiped_though_that_is_asked_for(
     host = make_host(san, tmp_path, 1)
     with pytest.raises(HardpointError, match=said):
         await host.init(first=True, wipe=True)
-    assert not any("wipefs" in command or "vgcreate" in command for command in host.lvm.ran)
+    assert not any("wipefs -a" in command or "vgcreate" in command for command in host.lvm.ran)
 
 
 async def test_what_a_deleted_storage_has_left_is_wiped_on_request_only(san: Lvm, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agentkit.errors import HardpointError
 from kvmagent.protocol_shared_block import SharedBlockGroup, bare_wwid
-from kvmagent.shared_block.candidates import Surroundings, shared_disks
+from kvmagent.shared_block.candidates import Surroundings, contents, readable_disks, shared_disks
 from kvmagent.shared_block.config import by_id, check_wwid, lvm_conf, lvmlockd_drop_in, sanlock_drop_in
 from kvmagent.shared_block.reports import (
     Group,
@@ -158,3 +158,28 @@ def test_each_disk_that_is_no_candidate_says_why() -> None:
     assert "no WWID" in str(reasons["sdk"])
     assert "sr0" not in reasons
     assert {path for path, d in found.items() if d.wipeable} == {"/dev/sdg", "/dev/sdh"}
+
+
+def test_what_is_read_from_a_disk_counts_and_not_what_udev_knew_of_it() -> None:
+    names = ("sda", "sdb", "sdc", "sdd")
+    tree = [disk("sda", fstype="xfs"), *(disk(name) for name in names[1:]), disk("sde", size=0)]
+    lsblk = json.dumps({"blockdevices": tree}).encode()
+    assert readable_disks(lsblk) == [f"/dev/{name}" for name in names]
+    told = {"signatures": [{"device": "sdb", "offset": "0x438", "type": "ext4", "uuid": None}]}
+    read = {
+        "/dev/sda": contents(b'{"signatures": []}'),
+        "/dev/sdb": contents(json.dumps(told).encode()),
+        "/dev/sdc": ["PMBR", "gpt"],
+        "/dev/sdd": None,
+    }
+    found = {d.path: d.reason for d in shared_disks(lsblk, Surroundings(contents=read))}
+    assert found == {
+        "/dev/sda": None,
+        "/dev/sdb": "it holds ext4",
+        "/dev/sdc": "it has partitions (PMBR)",
+        "/dev/sdd": "it cannot be read",
+        "/dev/sde": "it has no medium",
+    }
+    assert contents(b"") == []
+    with pytest.raises(HardpointError, match="not known"):
+        contents(b"sdb 0x438 ext4")
