@@ -110,7 +110,7 @@ class Pool(msgspec.Struct):
 class Rbd:
     """Runs `rbd` and `ceph` as a client of a cluster that a configuration file names.
 
-    Errors are HardpointError (SYS.1006) that name what was asked for, BS.1003 when the cluster is full.
+    Errors are HardpointError (SYS.1006) that name what was asked for.
     """
 
     def __init__(self, runner: Runner, configuration: str, user: str) -> None:
@@ -126,9 +126,13 @@ class Rbd:
         """Return what `qemu-img` opens an image by."""
         return f"rbd:{pool}/{image}:id={self._user}:conf={self._configuration}"
 
+    def check(self, done: Completed) -> Completed:
+        """Return a command that has succeeded; raise what it says otherwise."""
+        return checked(done)
+
     async def rbd(self, *words: str, limit_s: float = QUICK_LIMIT_S) -> Completed:
         """Run `rbd`."""
-        return checked(await self.try_rbd(*words, limit_s=limit_s))
+        return self.check(await self.try_rbd(*words, limit_s=limit_s))
 
     async def try_rbd(self, *words: str, limit_s: float = QUICK_LIMIT_S) -> Completed:
         """Run `rbd` and return how it ended; its exit code is a number of errno."""
@@ -138,7 +142,7 @@ class Rbd:
         """Run `ceph`, which says it as JSON."""
         argv = ["ceph", "-c", self._configuration, "--id", self._user]
         argv += ["--connect-timeout", str(CONNECT_TIMEOUT_S), "--format", "json", *words]
-        return checked(await self._runner.run(argv, timeout_s=QUICK_LIMIT_S, **options))
+        return self.check(await self._runner.run(argv, timeout_s=QUICK_LIMIT_S, **options))
 
     async def names(self, pool: str) -> list[str]:
         """Return the names of a pool's images."""
@@ -161,7 +165,7 @@ class Rbd:
         done = await self.try_rbd(*words, "--format", "json")
         if done.returncode == errno.ENOENT:
             return None
-        return msgspec.json.decode(checked(done).stdout or b"null", type=kind)
+        return msgspec.json.decode(self.check(done).stdout or b"null", type=kind)
 
     async def remove_trashed(self, pool: str, image: Trashed) -> int | None:
         """Remove an image of the trash; return its size as its snapshots have it.
@@ -212,20 +216,8 @@ def checked(done: Completed) -> Completed:
             f"the Ceph cluster does not answer{said}",
             "see that most of its monitors run and can be reached (`ceph status` on a monitor)",
         )
-    if done.returncode == errno.ENOSPC:
-        raise full(f"the Ceph cluster says so{said}")
     done.check()
     return done
-
-
-def full(reason: str, code: str = "BS.1003", summary: str = "Not enough capacity") -> HardpointError:
-    """Return the error of a cluster that has no room; its code is that of backup storages unless given."""
-    return HardpointError(
-        code,
-        summary,
-        f"the Ceph cluster is full: {reason}",
-        remedy="add OSDs, or delete what is not needed; see `ceph health detail`",
-    )
 
 
 def refused(details: str, remedy: str = "see `ceph status` on the monitor") -> HardpointError:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import shlex
 
 import msgspec
 
+from agentkit.errors import HardpointError
 from agentkit.rbd import QUICK_LIMIT_S, Rbd, checked, documents, refused
 from agentkit.runner import CommandError, Completed, last_lines
 from cephagent import parsing
@@ -18,6 +20,12 @@ log = logging.getLogger(__name__)
 
 class Ceph(Rbd):
     """Administers the cluster; errors are HardpointError (SYS.1006) that name what was asked for."""
+
+    def check(self, done: Completed) -> Completed:
+        """Tell a full cluster from what else may be (BS.1003)."""
+        if done.returncode == errno.ENOSPC:
+            raise full(f"the Ceph cluster says so{last_lines(done)}")
+        return checked(done)
 
     async def report(self) -> ClusterReport:
         """Look at the cluster. Raises HardpointError when it does not answer."""
@@ -86,7 +94,7 @@ class Ceph(Rbd):
     async def run_qemu_img(self, *words: str, limit_s: float) -> None:
         """Run `qemu-img`."""
         argv = ["setpriv", "--pdeathsig", "KILL", "qemu-img", *words]
-        checked(await self._runner.run(argv, timeout_s=limit_s))
+        self.check(await self._runner.run(argv, timeout_s=limit_s))
 
     async def _owner(self, pool: str) -> str | None:
         done = await self.ceph("osd", "pool", "ls", "detail")
@@ -104,3 +112,13 @@ class Ceph(Rbd):
             return []
         links = json.loads(done.stdout or b"[]")
         return sorted({each["local"] for link in links for each in link.get("addr_info", [])})
+
+
+def full(reason: str) -> HardpointError:
+    """Return the error of a cluster that has no room."""
+    return HardpointError(
+        "BS.1003",
+        "Not enough capacity",
+        f"the Ceph cluster is full: {reason}",
+        remedy="add OSDs, or delete what is not needed; see `ceph health detail`",
+    )

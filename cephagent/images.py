@@ -23,8 +23,8 @@ import msgspec
 from agentkit.downloads import Arrival, feed_from_url, without_login
 from agentkit.errors import Blame, HardpointError
 from agentkit.images import ImageDescription, StoredImage, TransferProgress
-from agentkit.rbd import SLOW_LIMIT_S, full
-from cephagent.cluster import Ceph
+from agentkit.rbd import SLOW_LIMIT_S
+from cephagent.cluster import Ceph, full
 from cephagent.parsing import pool_named
 from cephagent.pipes import RbdSink, sha256_of
 from cephagent.protocol import DropImage, ImportImage, PurgeTrashReply

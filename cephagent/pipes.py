@@ -12,9 +12,8 @@ from contextlib import asynccontextmanager
 
 from agentkit.errors import HardpointError
 from agentkit.image_formats import HEADER_BYTES, Disk, describe
-from agentkit.rbd import full
 from agentkit.working import in_thread
-from cephagent.cluster import Ceph
+from cephagent.cluster import Ceph, full
 
 BLOCK_BYTES = 4 * 1024 * 1024
 FULL = "No space left on device"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import shutil
 import time
 from collections.abc import Awaitable, Callable
@@ -20,7 +21,8 @@ from kvmagent.protocol_storage import Capacity, InitStorage, StorageSpec
 from kvmagent.storage.backend import Backend
 from kvmagent.storage.children import refused
 
-CAPACITY_EVERY_S = 60.0
+log = logging.getLogger(__name__)
+
 LOOK_EVERY_S = 9.0
 """The programs take a tenth of a second of a processor each time."""
 
@@ -40,7 +42,7 @@ class _Joined:
         self.rbd = rbd
         self.images = images
         self.capacity = capacity
-        self.capacity_at = self.looked_at = time.monotonic()
+        self.looked_at = time.monotonic()
 
 
 class CephBackend(Backend):
@@ -67,6 +69,7 @@ class CephBackend(Backend):
         """Keep what reaches the cluster, and look whether it does."""
         spec, cluster = command.storage, _wanted(command.storage)
         folder = self._directory / spec.uuid
+        new = not await asyncio.to_thread(folder.exists)
         await asyncio.to_thread(_write, folder, cluster, command.key)
         rbd = Rbd(self._runner, str(folder / "ceph.conf"), cluster.user)
         try:
@@ -75,7 +78,7 @@ class CephBackend(Backend):
             images = RbdImages(spec.uuid, cluster, rbd)
             capacity = await images.capacity()
         except HardpointError:
-            if not known:
+            if new:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
             raise
         self._joined[spec.uuid] = _Joined(cluster, rbd, images, capacity)
@@ -93,21 +96,22 @@ class CephBackend(Backend):
             await _look(rbd, pool)
 
     async def close(self, spec: StorageSpec) -> None:
-        """Forget the key."""
-        await self.forget(spec.uuid)
+        """Forget the key; a libvirt that is away has it in memory only."""
+        try:
+            await self.forget(spec.uuid)
+        except HardpointError as error:
+            log.warning("libvirt not told", extra={"storage": spec.uuid, "reason": error.details})
         self._joined.pop(spec.uuid, None)
         await asyncio.to_thread(shutil.rmtree, self._directory / spec.uuid, ignore_errors=True)
 
     async def probe(self, spec: StorageSpec) -> tuple[Capacity, None]:
-        """Read an object of the cluster, and the capacity now and then."""
+        """Read an object of the cluster. The capacity is as it was: the agents beside monitors tell of it."""
         joined = self._joined.get(spec.uuid)
         if joined is None:
             raise refused(f"the storage {spec.uuid} is not initialised on this host", "reconnect the storage")
         now = time.monotonic()
         if now - joined.looked_at > LOOK_EVERY_S:
             joined.looked_at = 0.0
-            if now - joined.capacity_at > CAPACITY_EVERY_S:
-                joined.capacity, joined.capacity_at = await joined.images.capacity(), now
             await _look(joined.rbd, joined.cluster.root_pool)
             joined.looked_at = now
         return joined.capacity, None

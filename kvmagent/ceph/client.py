@@ -7,7 +7,7 @@ import re
 
 from kvmagent.protocol_ceph import CephCluster
 
-MOUNT_TIMEOUT_S, MON_TIMEOUT_S, OSD_TIMEOUT_S = 10, 30, 60
+MOUNT_TIMEOUT_S, MON_TIMEOUT_S, OSD_TIMEOUT_S = 10, 30, 40
 """Without these librados waits for ever: for monitors, and for disks that are full or gone."""
 _KEY = re.compile(r"^\s*key\s*=\s*(\S+)\s*$", re.MULTILINE)
 

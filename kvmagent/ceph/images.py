@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from agentkit.errors import HardpointError
-from agentkit.rbd import SLOW_LIMIT_S, ClusterUse, Image, Parent, Pool, Rbd, Snapshot, Trashed, full
+from agentkit.rbd import SLOW_LIMIT_S, ClusterUse, Image, Parent, Pool, Rbd, Snapshot, Trashed
 from kvmagent.protocol_ceph import OWN_IMAGE, RAW, CephCluster, RbdPlace, rbd_place
 from kvmagent.protocol_storage import Capacity, DiskReply
 from kvmagent.storage.backend import PARTIAL, check_name
@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 WATCHED_S, WATCHED_PAUSE_S = 60.0, 2.0
 """So long a client that was killed keeps an image from being removed, at most."""
-NO_ROOM = ("PS.1000", "Not enough room on the primary storage")
 _QUIET = "--no-progress"
 
 
@@ -189,7 +188,12 @@ class RbdImages:
             said = (await self._rbd.ceph("osd", "pool", "ls", "detail")).stdout
             pools = msgspec.json.decode(said, type=list[Pool])
             if any(each.pool_name == pool and each.is_full for each in pools):
-                return full(f"pool {pool} takes no more data ({error.details})", *NO_ROOM)
+                return HardpointError(
+                    "PS.1000",
+                    "Not enough room on the primary storage",
+                    f"the Ceph cluster is full: pool {pool} takes no more data ({error.details})",
+                    remedy="add OSDs, or delete what is not needed; see `ceph health detail`",
+                )
         return error
 
     async def remove(self, names: list[str], trash: str | None) -> None:

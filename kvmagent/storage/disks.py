@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -110,7 +111,8 @@ class Disks:
                 if found.size > command.size:
                     raise _smaller(command, found)
                 if found.size < command.size:
-                    await images.resize(command.path, command.size, command.format)
+                    async with _explained(images, command.path):
+                        await images.resize(command.path, command.size, command.format)
                 return await _described(images, command.path, command.format)
 
         return await self._keeper.use(command.storage, work)
@@ -121,7 +123,7 @@ class Disks:
 
         async def work(storage: Watched) -> DiskReply:
             images = storage.images
-            async with images.opened(command.path, *below, chain=True):
+            async with images.opened(command.path, *below, chain=True), _explained(images, command.path):
                 return await images.rebase(command.path, command.backing, command.backing_format)
 
         return await self._keeper.use(command.storage, work)
@@ -268,10 +270,8 @@ class Disks:
             return check_disk(found, name, wanted.format, backing)
         await images.make_room(name, wanted.size, wanted.format, wanted.bytes)
         async with images.opened(name + PARTIAL):
-            try:
+            async with _explained(images, name):
                 await fill(images.path(name + PARTIAL))
-            except HardpointError as error:
-                raise await images.explained(name, error) from error
             found = await _described(images, name + PARTIAL, wanted.format)
             if found.backing != backing and same_image(found.backing, backing):
                 # It comes from a storage of another kind, where what is below has another name.
@@ -282,6 +282,15 @@ class Disks:
                 await images.grow(name + PARTIAL, found.size, wanted.format)
         await images.publish(name)
         return found
+
+
+@asynccontextmanager
+async def _explained(images: Images, name: str) -> AsyncIterator[None]:
+    """Have an error say that the storage is full, where that is what it comes from."""
+    try:
+        yield
+    except HardpointError as error:
+        raise await images.explained(name, error) from error
 
 
 async def _described(images: Images, name: str, disk_format: str) -> DiskReply:

@@ -6,8 +6,10 @@ An image is named as qemu-img takes it, `rbd:pool/image:id=user:conf=file`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import IO, Any, Self
@@ -15,7 +17,8 @@ from typing import IO, Any, Self
 from kvmagent.storage.probe import RefusedError
 
 _CHUNK = 1024 * 1024
-_ENOENT = 2
+_WATCHED_S, _PAUSE_S = 60.0, 2.0
+"""So long a process that was killed keeps an image from being removed, at most."""
 _SAID_BYTES = 2000
 
 
@@ -83,9 +86,12 @@ class RbdWriter:
         """Begin anew: what is there of the image goes."""
         if self._process is not None:
             _end(self._process)
-        argv = rbd_argv(self._path, ["rm", "--no-progress"], [])
-        done = subprocess.run(argv, capture_output=True, check=False)
-        if done.returncode not in (0, _ENOENT):
+        argv, until = rbd_argv(self._path, ["rm", "--no-progress"], []), time.monotonic() + _WATCHED_S
+        while (done := subprocess.run(argv, capture_output=True, check=False)).returncode == errno.EBUSY:
+            if time.monotonic() > until:
+                break
+            time.sleep(_PAUSE_S)
+        if done.returncode not in (0, errno.ENOENT):
             self._said.write(done.stderr)
             _check(done.returncode, self._said, "begun anew", self._path)
         self._process = subprocess.Popen(

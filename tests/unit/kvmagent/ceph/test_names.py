@@ -74,7 +74,7 @@ def test_a_client_waits_for_a_cluster_for_a_while_only_and_has_its_key_in_anothe
     text = configuration(CLUSTER, "/run/keyring")
     assert "mon_host = 192.0.2.1:6789,[2001:db8::1]:6789\n" in text
     assert "keyring = /run/keyring\n" in text
-    assert "rados_osd_op_timeout = 60\n" in text
+    assert "rados_osd_op_timeout = 40\n" in text
     assert keyring_key(keyring("hosts", "AQ==")) == "AQ=="
     assert keyring_key("[client.hosts]\n") is None
     assert (fsid_of(b'{"fsid":"f"}\n'), fsid_of(b"f\n")) == ("f", "f")
