@@ -23,8 +23,9 @@ import msgspec
 from agentkit.downloads import Arrival, feed_from_url, without_login
 from agentkit.errors import Blame, HardpointError
 from agentkit.images import ImageDescription, StoredImage, TransferProgress
-from cephagent.cluster import SLOW_LIMIT_S, Ceph, full
-from cephagent.parsing import Trashed, pool_named
+from agentkit.rbd import SLOW_LIMIT_S
+from cephagent.cluster import Ceph, full
+from cephagent.parsing import pool_named
 from cephagent.pipes import RbdSink, sha256_of
 from cephagent.protocol import DropImage, ImportImage, PurgeTrashReply
 
@@ -121,29 +122,9 @@ class Images:
         removed = freed = 0
         for image in await self._ceph.trash(pool):
             if image.is_due and _UUID.fullmatch(image.name.partition(".")[0]):
-                size = await self._remove_trashed(pool, image)
+                size = await self._ceph.remove_trashed(pool, image)
                 removed, freed = removed + (size is not None), freed + (size or 0)
         return PurgeTrashReply(removed=removed, freed_bytes=freed)
-
-    async def _remove_trashed(self, pool: str, image: Trashed) -> int | None:
-        """Remove an image of the trash; return its size, None when it has to stay."""
-        by_id = ("-p", pool, "--image-id", image.id)
-        freed = 0
-        for snapshot in await self._ceph.snapshots(pool, image.id):
-            freed = snapshot.size
-            if snapshot.is_protected:
-                done = await self._ceph.try_rbd("snap", "unprotect", *by_id, "--snap", snapshot.name)
-                if done.returncode == errno.EBUSY:
-                    return None
-                done.check()
-        await self._ceph.rbd("snap", "purge", *by_id, "--no-progress", limit_s=SLOW_LIMIT_S)
-        done = await self._ceph.try_rbd(
-            "trash", "rm", f"{pool}/{image.id}", "--no-progress", limit_s=SLOW_LIMIT_S
-        )
-        if done.returncode == errno.EBUSY:
-            return None
-        done.check()
-        return freed
 
     async def _import(self, command: ImportImage) -> StoredImage:
         pool, image = command.pool, command.image

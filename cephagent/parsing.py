@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
 from agentkit.errors import HardpointError
+from agentkit.rbd import ClusterUse, Pool, PoolStats, documents
 from cephagent.protocol import ClusterReport, MonReport, PoolReport
 
 QUESTIONS = ("status", "mon dump", "df", "osd pool ls detail")
@@ -44,90 +43,6 @@ class _MonMap(msgspec.Struct):
     mons: list[_Mon]
 
 
-class _PoolStats(msgspec.Struct):
-    stored: int
-    max_avail: int
-
-
-class _PoolUse(msgspec.Struct):
-    name: str
-    stats: _PoolStats
-
-
-class _Stats(msgspec.Struct):
-    total_bytes: int
-    total_avail_bytes: int
-
-
-class _Use(msgspec.Struct):
-    stats: _Stats
-    pools: list[_PoolUse]
-
-
-class _Pool(msgspec.Struct):
-    pool_name: str
-    size: int
-    flags_names: str = ""
-    application_metadata: dict[str, dict[str, str]] = msgspec.field(default_factory=dict)
-
-
-class Trashed(msgspec.Struct):
-    """An image in a pool's trash."""
-
-    id: str
-    name: str
-    status: str
-
-    @property
-    def is_due(self) -> bool:
-        """Say whether its time in the trash is over."""
-        return not self.status.startswith("protected")
-
-
-class Snapshot(msgspec.Struct):
-    """A snapshot of an image; `protected` is a word."""
-
-    id: int
-    name: str
-    size: int
-    protected: str
-
-    @property
-    def is_protected(self) -> bool:
-        """Say whether clones may be made of it."""
-        return self.protected == "true"
-
-
-class Parent(msgspec.Struct):
-    """What an image is a clone of."""
-
-    pool: str
-    image: str
-    snapshot: str
-
-
-class Image(msgspec.Struct):
-    """An image: `size` in bytes."""
-
-    name: str
-    id: str
-    size: int
-    parent: Parent | None = None
-
-
-def documents(text: str) -> list[Any]:
-    """Return the JSON documents that a text has one after the other. Raises ValueError."""
-    decoder, at = json.JSONDecoder(), 0
-    found: list[Any] = []
-    while True:
-        while at < len(text) and text[at].isspace():
-            at += 1
-        if at == len(text):
-            return found
-        document, at = decoder.raw_decode(text, at)
-        found.append(document)
-
-
 def parse_report(text: str, addresses: list[str]) -> ClusterReport:
     """Return the report that the answers to QUESTIONS make.
 
@@ -137,7 +52,7 @@ def parse_report(text: str, addresses: list[str]) -> ClusterReport:
     if len(found) != len(QUESTIONS):
         raise ValueError(f"{len(found)} of {len(QUESTIONS)} questions were answered")
     status, mons = msgspec.convert(found[0], _Status), msgspec.convert(found[1], _MonMap)
-    use, pools = msgspec.convert(found[2], _Use), msgspec.convert(found[3], list[_Pool])
+    use, pools = msgspec.convert(found[2], ClusterUse), msgspec.convert(found[3], list[Pool])
     used = {pool.name: pool.stats for pool in use.pools}
     report = ClusterReport(
         fsid=status.fsid,
@@ -164,7 +79,7 @@ def pool_owner(text: str, pool: str) -> str | None:
 
     `text` is the answer to `osd pool ls detail`.
     """
-    pools = msgspec.json.decode(text, type=list[_Pool])
+    pools = msgspec.json.decode(text, type=list[Pool])
     found = next((each for each in pools if each.pool_name == pool), None)
     if found is None:
         return None
@@ -198,15 +113,14 @@ def mon_hosts(dump: object) -> list[str]:
     return ["[" + ",".join(f"{each.type}:{each.addr}" for each in vector) + "]" for vector in vectors]
 
 
-def _pool(pool: _Pool, used: Mapping[str, _PoolStats]) -> PoolReport:
-    stats = used.get(pool.pool_name, _PoolStats(0, 0))
-    flags = pool.flags_names.split(",")
+def _pool(pool: Pool, used: Mapping[str, PoolStats]) -> PoolReport:
+    stats = used.get(pool.pool_name, PoolStats(0, 0))
     return PoolReport(
         name=pool.pool_name,
         replicated_size=pool.size,
         used_bytes=stats.stored,
         available_bytes=stats.max_avail,
-        is_full="full" in flags or "full_quota" in flags,
+        is_full=pool.is_full,
     )
 
 

@@ -13,6 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from agentkit.wire import Command, Wire
+from kvmagent.protocol_ceph import CephCluster
 from kvmagent.protocol_shared_block import (
     GroupStanding,
     LunCapacity,
@@ -35,7 +36,7 @@ class StorageKind(StrEnum):
 class StorageSpec(Wire):
     """A storage: `url` is its directory, or `host:/export`; `options` are those of the mount of an export.
 
-    `group` is what a shared-block storage is.
+    `group` is what a shared-block storage is, `ceph` what a Ceph storage is.
     """
 
     uuid: str
@@ -43,6 +44,7 @@ class StorageSpec(Wire):
     url: str
     options: str = ""
     group: SharedBlockGroup | None = None
+    ceph: CephCluster | None = None
 
 
 class Capacity(Wire):
@@ -81,11 +83,12 @@ class InitStorage(Command[StorageReply], tag="initStorage"):
     shared. Only then is its marker written; otherwise a storage without it is another one, or its disk is not
     mounted, and is refused (SYS.1006). `others` are the shared mount points that the directory must not be,
     or the volume groups that are in use. `wipe` allows to overwrite what a storage of this fleet has left on
-    LUNs.
+    LUNs. `key` is that of the client of a Ceph storage; the host keeps it, and is asked without it as well.
     """
 
     storage: StorageSpec
     first: bool
+    key: str | None = None
     wipe: bool = False
     others: list[str] = msgspec.field(default_factory=list)
 
@@ -261,7 +264,8 @@ class FetchFile(Command[DiskReply], tag="fetchFile"):
     """Fetch a disk image by HTTPS, in parts where it breaks off; done already, it is left as it is.
 
     It gets its name when its size, SHA-256, format and backing file are the expected ones and it is on disk.
-    `ca` is the authority (PEM) that the server's certificate is checked by, None: that of the fleet.
+    `ca` is the authority (PEM) that the server's certificate is checked by, None: that of the fleet. What has
+    a `source_format` other than `format` is converted; it may stand on nothing then.
     """
 
     storage: StorageSpec
@@ -273,10 +277,14 @@ class FetchFile(Command[DiskReply], tag="fetchFile"):
     backing: str | None = None
     token: str | None = None
     ca: str | None = None
+    source_format: str | None = None
 
 
 class CopyFile(Command[DiskReply], tag="copyFile"):
-    """Copy a disk image from another storage of this host; like `FetchFile` otherwise."""
+    """Copy a disk image from another storage of this host; like `FetchFile` otherwise.
+
+    With a `source_format` other than `format` it is converted, with all that it stands on.
+    """
 
     source: StorageSpec
     source_path: str
@@ -284,6 +292,7 @@ class CopyFile(Command[DiskReply], tag="copyFile"):
     path: str
     format: str
     backing: str | None = None
+    source_format: str | None = None
 
 
 class TransferProgress(Wire):

@@ -11,6 +11,7 @@ import msgspec
 
 from agentkit.wire import Command, Wire
 from kvmagent.protocol import Evidence
+from kvmagent.protocol_ceph import RbdDisk
 
 
 class DiskFormat(StrEnum):
@@ -33,7 +34,8 @@ class VmDisk(Wire):
 
     `device_id` is its place: 0 is booted from. The first 20 characters of `volume_uuid` are its serial number
     inside the VM. `local`: it is on a local storage, so below the agent's `local_storage_root`.
-    `storage_uuid` and `name` say which image it is, where that has to be activated first.
+    `storage_uuid` and `name` say which image it is, where that has to be activated first. With `rbd` it is
+    the RBD image `pool/image` of a Ceph storage that the host has.
     """
 
     volume_uuid: str
@@ -44,6 +46,7 @@ class VmDisk(Wire):
     local: bool = False
     storage_uuid: str | None = None
     name: str | None = None
+    rbd: RbdDisk | None = None
 
 
 class VmNic(Wire):

@@ -38,6 +38,7 @@ from kvmagent.usb_sharing.wants import Wants
 from kvmagent.vms.keeper import LibvirtVms, host_machine
 from kvmagent.vms.libvirt import Libvirt
 from kvmagent.vms.moving import LibvirtMoves
+from kvmagent.vms.rbd_keys import RbdKeys
 
 AGENT = "kvmagent"
 SYSTEM_LIBVIRT = "qemu:///system"
@@ -101,6 +102,9 @@ def build(settings: Settings) -> Daemon[Context]:
     storages.shared_blocks.fence = functools.partial(end_vms_on, vms)
     storages.vm_disks.written = functools.partial(written_on, vms)
     storages.vm_disks.revive = functools.partial(revive_vms_on, vms)
+    keys = RbdKeys(libvirt, storages.ceph.key)
+    storages.vm_disks.give_keys = keys.give
+    storages.ceph.forget = keys.forget
     moves = LibvirtMoves(libvirt, vms, machine, door, Path(settings.ca))
     usb = UsbKeeper(vms, stock, stock.latest, Wants(state_dir))
     networks = NetworkKeeper(state_dir, runner) if real else NoNetworks()

@@ -25,13 +25,14 @@ from kvmagent.shared_block.names import (
 )
 from kvmagent.storage.backend import PARTIAL, check_name
 from kvmagent.storage.children import COPY_LIMIT_S, QUICK_LIMIT_S, Children, refused
+from kvmagent.storage.qemu_images import QemuImages
 from kvmagent.storage.qemu_img import end_argv, info_argv, parse_end, parse_info
 
 CACHE = "imagecache/"
 CHAIN_MOST = 512
 
 
-class LvImages:
+class LvImages(QemuImages):
     """Images that are logical volumes below `/dev/<storage>/`."""
 
     def __init__(

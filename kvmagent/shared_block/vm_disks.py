@@ -1,6 +1,6 @@
-"""Disks of VMs that are logical volumes.
+"""Disks of VMs that a host has to do something for: logical volumes, and RBD images, which need a key.
 
-Active alone where a VM runs, shared while it moves, given back after it.
+Volumes are active alone where a VM runs, shared while it moves, given back after it.
 """
 
 from __future__ import annotations
@@ -25,6 +25,14 @@ Revive = Callable[[str, set[str]], Awaitable[list[str]]]
 """Has VMs go on that wait as a disk below a folder of /dev was full, given those with room; returns them."""
 
 
+GiveKeys = Callable[[Sequence[VmDisk]], Awaitable[None]]
+"""Has libvirt know the keys of those disks that are RBD images."""
+
+
+async def no_keys(_disks: Sequence[VmDisk]) -> None:
+    """Stand for a host without VMs."""
+
+
 async def nothing_written(_folder: str) -> dict[str, tuple[int, int]]:
     """Stand for a host without VMs."""
     return {}
@@ -36,13 +44,14 @@ async def none_revived(_folder: str, _devices: set[str]) -> list[str]:
 
 
 class VmDisks:
-    """Sees to the disks of this host's VMs, as far as they are on shared-block storages."""
+    """Sees to the disks of this host's VMs, as far as they are on shared-block or Ceph storages."""
 
     def __init__(self, backend: SharedBlockBackend) -> None:
         self._backend = backend
         self._admitted: dict[str, tuple[AsyncExitStack, list[VmDisk]]] = {}
         self.written: Written = nothing_written
         self.revive: Revive = none_revived
+        self.give_keys: GiveKeys = no_keys
 
     def _of(self, disk: VmDisk) -> tuple[Joined, str] | None:
         if disk.storage_uuid is None or disk.name is None:
@@ -55,6 +64,7 @@ class VmDisks:
 
         What it has not is given back.
         """
+        await self.give_keys(disks)
         async with AsyncExitStack() as stack:
             for disk in disks:
                 place = self._of(disk)
@@ -77,6 +87,7 @@ class VmDisks:
 
     async def admit(self, admission_uuid: str, disks: list[VmDisk]) -> None:
         """Have the disks of a VM that comes from another host, as shared ones; done already: nothing."""
+        await self.give_keys(disks)
         if admission_uuid in self._admitted or not any(map(self._of, disks)):
             return
         stack = AsyncExitStack()

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from agentkit.errors import HardpointError
 from kvmagent.protocol_shared_block import GroupStanding
-from kvmagent.protocol_storage import Capacity, InitStorage, StorageSpec
+from kvmagent.protocol_storage import Capacity, DiskReply, InitStorage, StorageSpec
 from kvmagent.storage.children import refused
 
 PARTIAL = ".partial"
@@ -55,6 +55,29 @@ class Images(Protocol):
 
         It is `size` bytes inside, or is copied and `length` bytes long; None where that is not known.
         """
+
+    async def describe(self, name: str, disk_format: str) -> DiskReply:
+        """Return what an image is; its `backing` is as `below` says it."""
+
+    async def create(
+        self, name: str, size: int | None, disk_format: str, backing: str | None, backing_format: str
+    ) -> None:
+        """Make an image under its partial name, for which there is room: empty, or on another one."""
+
+    async def resize(self, name: str, size: int, disk_format: str) -> None:
+        """Make an image larger."""
+
+    async def rebase(self, name: str, backing: str | None, backing_format: str) -> DiskReply:
+        """Have an image stand on another one, or on none, without a change of its content.
+
+        Where an image can stand on none instead, the reply says so.
+        """
+
+    async def readdress(self, name: str, backing: str | None) -> None:
+        """Have a partial image that was copied call the one below it as it is called here."""
+
+    async def explained(self, name: str, error: HardpointError) -> HardpointError:
+        """Return what an error has come from that the storage's being full can have caused."""
 
     async def publish(self, name: str) -> None:
         """Give what was written under the partial name its own, for good when this returns."""

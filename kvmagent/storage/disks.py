@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from agentkit.errors import Blame, HardpointError
+from kvmagent.protocol_ceph import SOURCE
 from kvmagent.protocol_storage import (
     Capacity,
     CopyFile,
@@ -31,12 +32,10 @@ from kvmagent.storage.keeper import StorageKeeper, Watched
 from kvmagent.storage.qemu_img import (
     check_disk,
     check_format,
-    create_argv,
+    compare_argv,
+    convert_argv,
     info_argv,
     parse_info,
-    readdress_argv,
-    rebase_argv,
-    resize_argv,
     same_image,
 )
 
@@ -83,10 +82,10 @@ class Disks:
         async def work(storage: Watched) -> DiskReply:
             images = storage.images
 
-            async def fill(partial: str) -> None:
-                backing = images.below(command.path, command.backing)
-                argv = create_argv(partial, command.format, command.size, backing, command.backing_format)
-                (await self._children.run(argv, QUICK_LIMIT_S)).check()
+            async def fill(_partial: str) -> None:
+                await images.create(
+                    command.path, command.size, command.format, command.backing, command.backing_format
+                )
 
             async with images.opened(*below, chain=True, shared=True):
                 return await self._make(images, wanted, fill)
@@ -98,7 +97,7 @@ class Disks:
 
         async def work(storage: Watched) -> DiskReply:
             async with storage.images.opened(command.path, shared=True):
-                return await self._info(storage.images, command.path, command.format)
+                return await _described(storage.images, command.path, command.format)
 
         return await self._keeper.use(command.storage, work)
 
@@ -107,34 +106,25 @@ class Disks:
 
         async def work(storage: Watched) -> DiskReply:
             images = storage.images
-            path = images.path(command.path)
             async with images.opened(command.path, chain=True):
-                found = await self._info(images, command.path, command.format)
+                found = await _described(images, command.path, command.format)
                 if found.size > command.size:
                     raise _smaller(command, found)
                 if found.size < command.size:
-                    await images.grow(command.path, command.size, command.format)
-                    argv = resize_argv(path, command.format, command.size)
-                    (await self._children.run(argv, QUICK_LIMIT_S)).check()
-                return await self._info(images, command.path, command.format)
+                    async with _explained(images, command.path):
+                        await images.resize(command.path, command.size, command.format)
+                return await _described(images, command.path, command.format)
 
         return await self._keeper.use(command.storage, work)
 
     async def rebase(self, command: RebaseDisk) -> DiskReply:
-        """Put an image onto another one; it shows the same content at every moment."""
+        """Put an image onto another one, or onto none; it shows the same content at every moment."""
         below = [command.backing] if command.backing is not None else []
 
         async def work(storage: Watched) -> DiskReply:
             images = storage.images
-            path, backing = images.path(command.path), images.below(command.path, command.backing)
-            async with images.opened(command.path, *below, chain=True):
-                found = await self._info(images, command.path, "qcow2")
-                if found.backing != backing:
-                    await images.grow(command.path, found.size, "qcow2", full=True)
-                    argv = rebase_argv(path, backing, command.backing_format)
-                    (await self._children.run(argv, COPY_LIMIT_S)).check()
-                found = await self._info(images, command.path, "qcow2")
-                return check_disk(found, command.path, "qcow2", backing)
+            async with images.opened(command.path, *below, chain=True), _explained(images, command.path):
+                return await images.rebase(command.path, command.backing, command.backing_format)
 
         return await self._keeper.use(command.storage, work)
 
@@ -179,8 +169,9 @@ class Disks:
         """Fetch an image from another agent or an image store."""
         check_format(command.format)
         wanted = Wanted(command.path, command.format, command.backing, None, command.size)
+        converts = command.source_format not in (None, command.format)
 
-        async def fill(partial: str) -> None:
+        async def bring(partial: str) -> None:
             ca = command.ca
             if ca is None:
                 ca = await asyncio.to_thread(self._fleet_ca.read_text)
@@ -196,7 +187,19 @@ class Disks:
             )
 
         async def work(storage: Watched) -> DiskReply:
-            return await self._make(storage.images, wanted, fill)
+            images, came = storage.images, command.path + SOURCE
+
+            async def bring_and_convert(partial: str) -> None:
+                path, source_format = images.path(came), str(command.source_format)
+                await bring(path)
+                found = parse_info(
+                    (await self._children.run(info_argv(path, source_format), QUICK_LIMIT_S)).check().stdout
+                )
+                check_disk(found, command.path, source_format, None)
+                await self._convert(path, source_format, partial, command.format)
+                await images.remove([came], None)
+
+            return await self._make(images, wanted, bring_and_convert if converts else bring)
 
         return await self._keeper.use(command.storage, work)
 
@@ -208,18 +211,33 @@ class Disks:
             raise refused(f"{command.path} is on the storage that it is to be copied from", "report it")
 
         async def work(source: Watched, target: Watched) -> DiskReply:
-            path = source.images.path(command.source_path)
+            path, source_format = source.images.path(command.source_path), command.source_format
             async with source.images.opened(command.source_path, chain=True, shared=True):
-                length = await source.images.length(command.source_path)
-                whole = length or await self._children.do("size", QUICK_LIMIT_S, path=path)
-                wanted = Wanted(command.path, command.format, command.backing, None, int(whole))
+                if source_format not in (None, command.format):
+                    found = await source.images.describe(command.source_path, str(source_format))
+                    length, whole = None, found.size
+                else:
+                    length = await source.images.length(command.source_path)
+                    whole = length or int(await self._children.do("size", QUICK_LIMIT_S, path=path))
+                wanted = Wanted(command.path, command.format, command.backing, None, whole)
 
                 async def fill(partial: str) -> None:
+                    if source_format not in (None, command.format):
+                        await self._convert(path, source_format, partial, command.format)
+                        return
                     await self._children.do("copy", COPY_LIMIT_S, source=path, partial=partial, length=length)
 
                 return await self._make(target.images, wanted, fill)
 
         return await self._with_both(command.source, command.storage, work)
+
+    async def _convert(self, source: str, source_format: str, target: str, target_format: str) -> None:
+        """Write what an image shows, with what it stands on, as another format, and read it back."""
+        for argv in (
+            convert_argv(source, source_format, target, target_format),
+            compare_argv(source, source_format, target, target_format),
+        ):
+            (await self._children.run(argv, COPY_LIMIT_S)).check()
 
     async def _with_both(
         self, one: StorageSpec, other: StorageSpec, work: Callable[[Watched, Watched], Awaitable[T]]
@@ -259,29 +277,36 @@ class Disks:
         name, backing = wanted.name, images.below(wanted.name, wanted.backing)
         if await images.exists(name):
             async with images.opened(name, shared=True):
-                found = await self._info(images, name, wanted.format)
+                found = await _described(images, name, wanted.format)
             return check_disk(found, name, wanted.format, backing)
         await images.make_room(name, wanted.size, wanted.format, wanted.bytes)
-        partial = images.path(name + PARTIAL)
         async with images.opened(name + PARTIAL):
-            await fill(partial)
-            found = await self._info(images, name + PARTIAL, wanted.format)
+            async with _explained(images, name):
+                await fill(images.path(name + PARTIAL))
+            found = await _described(images, name + PARTIAL, wanted.format)
             if found.backing != backing and same_image(found.backing, backing):
                 # It comes from a storage of another kind, where what is below has another name.
-                (await self._children.run(readdress_argv(partial, backing), QUICK_LIMIT_S)).check()
-                found = await self._info(images, name + PARTIAL, wanted.format)
+                await images.readdress(name, backing)
+                found = await _described(images, name + PARTIAL, wanted.format)
             check_disk(found, name, wanted.format, backing)
             if wanted.bytes is not None:
                 await images.grow(name + PARTIAL, found.size, wanted.format)
         await images.publish(name)
         return found
 
-    async def _info(self, images: Images, name: str, disk_format: str) -> DiskReply:
-        check_format(disk_format)
-        argv = info_argv(images.path(name), disk_format)
-        found = parse_info((await self._children.run(argv, QUICK_LIMIT_S)).check().stdout)
-        found.actual_size = await images.taken(name, found.actual_size)
-        return found
+
+@asynccontextmanager
+async def _explained(images: Images, name: str) -> AsyncIterator[None]:
+    """Have an error say that the storage is full, where that is what it comes from."""
+    try:
+        yield
+    except HardpointError as error:
+        raise await images.explained(name, error) from error
+
+
+async def _described(images: Images, name: str, disk_format: str) -> DiskReply:
+    check_format(disk_format)
+    return await images.describe(name, disk_format)
 
 
 def _smaller(command: ResizeDisk, found: DiskReply) -> HardpointError:

@@ -10,7 +10,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
-from kvmagent.storage.sparse import SparseWriter
+from kvmagent.storage.sparse import Writer, open_writer
 
 _CHUNK = 1024 * 1024
 TIMEOUT_S = 30.0
@@ -29,7 +29,7 @@ def fetch_file(url: str, ca: str, partial: str, size: int, sha256: str, token: s
     Raises InterruptedTransferError when the server refuses, stays away, or sends anything else.
     """
     context = ssl.create_default_context(cadata=ca)
-    with SparseWriter(partial) as writer:
+    with open_writer(partial) as writer:
         digest = hashlib.sha256()
         done = _digest_beginning(writer, digest, min(writer.length, size))
         writer.begin(done)
@@ -54,7 +54,7 @@ def fetch_file(url: str, ca: str, partial: str, size: int, sha256: str, token: s
             )
 
 
-def _digest_beginning(writer: SparseWriter, digest: Any, length: int) -> int:
+def _digest_beginning(writer: Writer, digest: Any, length: int) -> int:
     at = 0
     while at < length:
         chunk = writer.read(at, min(_CHUNK, length - at))
@@ -67,7 +67,7 @@ def _fetch_part(
     url: str,
     context: ssl.SSLContext,
     token: str | None,
-    writer: SparseWriter,
+    writer: Writer,
     digest: Any,
     at: int,
     size: int,

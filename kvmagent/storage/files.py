@@ -19,6 +19,7 @@ from kvmagent.storage.mounting import (
     mount_argv,
     mounted_at,
 )
+from kvmagent.storage.qemu_images import QemuImages
 from kvmagent.storage.qemu_img import relative_backing
 
 PROBE_LIMIT_S = 7 * 24 * 3600.0
@@ -27,7 +28,7 @@ MOUNT_LIMIT_S = 60.0
 UNMOUNT_LIMIT_S = 20.0
 
 
-class FileImages:
+class FileImages(QemuImages):
     """Images that are files below a root."""
 
     def __init__(self, uuid: str, root: Path, children: Children) -> None:

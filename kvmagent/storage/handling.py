@@ -11,6 +11,7 @@ from agentkit.events import EventHub
 from agentkit.runner import Runner
 from agentkit.tasks import Handler
 from agentkit.wire import Command, EventKind
+from kvmagent.ceph.backend import CephBackend
 from kvmagent.door import Door
 from kvmagent.machine.mounts import Mount
 from kvmagent.protocol_shared_block import RecoveryReply
@@ -63,6 +64,7 @@ class Storages:
     disks: Disks
     offers: Offers
     shared_blocks: SharedBlockBackend
+    ceph: CephBackend
     vm_disks: VmDisks
 
 
@@ -95,10 +97,11 @@ def make_storages(
     places = HostPlaces(place.state_dir / "lvm", root / "dev", root / "sys", root / "etc/systemd/system")
     shared_blocks = SharedBlockBackend(children, places, lambda event: hub.publish(EventKind.STORAGE, event))
     backends[StorageKind.SHARED_BLOCK] = shared_blocks
+    backends[StorageKind.CEPH] = ceph = CephBackend(runner, place.state_dir / "ceph")
     keeper = StorageKeeper(backends, lambda event: hub.publish(EventKind.STORAGE, event))
     disks = Disks(keeper, children, place.fleet_ca)
     offers = Offers(keeper, disks, place.state_dir / "offers", door)
-    return Storages(keeper, disks, offers, shared_blocks, VmDisks(shared_blocks))
+    return Storages(keeper, disks, offers, shared_blocks, ceph, VmDisks(shared_blocks))
 
 
 class HasStorages(Protocol):

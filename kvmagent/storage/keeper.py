@@ -109,7 +109,8 @@ class StorageKeeper:
         async with self._initialising.setdefault(spec.uuid, asyncio.Lock()):
             images, capacity = await backend.open(command, known=spec.uuid in self._watched)
             known = self._watched.get(spec.uuid)
-            if known is not None and spec.group is not None:  # LUNs come while volumes are worked on
+            grows = spec.group is not None or spec.ceph is not None
+            if known is not None and grows:  # LUNs, monitors and pools come while volumes are worked on
                 known.spec, known.images = spec, images
             if known is None or known.spec != spec:
                 self._forget(spec.uuid)

@@ -97,6 +97,16 @@ def readdress_argv(path: str, backing: str | None) -> list[str]:
     return ["qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-b", backing or "", "-F", "qcow2", path]
 
 
+def convert_argv(source: str, source_format: str, target: str, target_format: str) -> list[str]:
+    """Return the command that writes what an image shows to another one, which it makes."""
+    return ["qemu-img", "convert", "-q", "-U", "-f", source_format, "-O", target_format, source, target]
+
+
+def compare_argv(source: str, source_format: str, target: str, target_format: str) -> list[str]:
+    """Return the command that ends with 0 when two images show the same."""
+    return ["qemu-img", "compare", "-q", "-U", "-f", source_format, "-F", target_format, source, target]
+
+
 def same_image(one: str | None, other: str | None) -> bool:
     """Say whether two names are of one image in storages of two kinds: both end with its uuid."""
     if one is None or other is None:

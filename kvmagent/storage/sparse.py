@@ -6,12 +6,48 @@ import fcntl
 import os
 import stat
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 _BLOCK = 64 * 1024
 _ZEROS = bytes(_BLOCK)
 _BEHIND = 4 * 1024 * 1024
 """A logical volume is up to so much larger than a raw image on it, whose VM is to see zeros there."""
+
+
+RBD = "rbd:"
+"""What names of RBD images begin with."""
+
+
+class Writer(Protocol):
+    """What contents are written to from some place on; `length` is what has been written before."""
+
+    @property
+    def length(self) -> int:
+        """How many bytes there are that can be gone on with."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return bytes that are there already."""
+
+    def begin(self, offset: int) -> None:
+        """Write from `offset` on; what is behind it goes."""
+
+    def write(self, chunk: bytes) -> None:
+        """Append bytes."""
+
+
+def open_writer(path: str) -> Writer:
+    """Return what writes a file, a block device or an RBD image."""
+    if path.startswith(RBD):
+        from kvmagent.storage.rbd_pipe import RbdWriter  # it takes long to import
+
+        return RbdWriter(path)
+    return SparseWriter(path)
 
 
 class SparseWriter:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kvmagent.storage.probe import MARKERS, RefusedError, capacity, write_synced
-from kvmagent.storage.sparse import SparseWriter
+from kvmagent.storage.sparse import RBD, open_writer
 
 _PR_SET_PDEATHSIG = 1
 _CHUNK = 1024 * 1024
@@ -133,6 +133,11 @@ def sha256(path: str, length: int | None = None) -> dict[str, Any]:
 
 def _chunks(path: str, offset: int, length: int | None) -> Iterator[bytes]:
     """Yield what a file holds from `offset` on; of the first `length` bytes where that is given."""
+    if path.startswith(RBD):
+        from kvmagent.storage import rbd_pipe  # it takes long to import
+
+        yield from rbd_pipe.chunks(path, offset, length)
+        return
     with Path(path).open("rb") as file:
         file.seek(offset)
         left = sys.maxsize if length is None else length - offset
@@ -147,7 +152,7 @@ def copy(source: str, partial: str, length: int | None = None) -> dict[str, Any]
     Raises RefusedError when what was read back is not what was written.
     """
     digest, copied = hashlib.sha256(), 0
-    with SparseWriter(partial) as writer:
+    with open_writer(partial) as writer:
         writer.begin(0)
         for chunk in _chunks(source, 0, length):
             digest.update(chunk)

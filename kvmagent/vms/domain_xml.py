@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from agentkit.errors import Blame, HardpointError
+from kvmagent.protocol_ceph import RbdDisk
 from kvmagent.protocol_usb import USB_PORTS
 from kvmagent.protocol_vms import VmDisk, VmDomain, VmNic, VmSeen, VmState
 from kvmagent.vms.hostdev_xml import pci_device
@@ -21,6 +22,7 @@ REDIRECTIONS = 4
 """USB devices of the person at the screen that a VM can have at a time."""
 BLOCK_DEVICE = "block"
 FILE = "file"
+NETWORK = "network"
 
 ET.register_namespace("hardpoint", NAMESPACE)
 
@@ -70,7 +72,7 @@ def domain_xml(domain: VmDomain, machine: Machine, kind: Kind) -> str:
         ET.SubElement(devices, "controller", type="pci", model="pcie-root-port")
     # Devices of the host that are not PCI Express can be plugged in behind it only.
     ET.SubElement(devices, "controller", type="pci", model="pcie-to-pci-bridge")
-    devices.extend([_disk(disk, kind(disk.path)) for disk in domain.disks])
+    devices.extend([_disk(disk, kind) for disk in domain.disks])
     devices.extend([_nic(nic) for nic in domain.nics])
     devices.extend([pci_device(device.device_uuid, device.address) for device in domain.pci])
     _add_desk(devices, domain, machine)
@@ -80,7 +82,15 @@ def domain_xml(domain: VmDomain, machine: Machine, kind: Kind) -> str:
 def disk_xml(disk: VmDisk, kind: Kind) -> str:
     """Return the XML that attaches a disk."""
     _check_place(disk)
-    return ET.tostring(_disk(disk, kind(disk.path)), encoding="unicode")
+    return ET.tostring(_disk(disk, kind), encoding="unicode")
+
+
+def secret_xml(storage_uuid: str) -> str:
+    """Return the XML of the secret that a Ceph storage's key is kept in: in memory, and never told."""
+    secret = ET.Element("secret", ephemeral="yes", private="yes")
+    _text(secret, "uuid", dashed(storage_uuid))
+    _text(ET.SubElement(secret, "usage", type="ceph"), "name", f"hardpoint {storage_uuid}")
+    return ET.tostring(secret, encoding="unicode")
 
 
 def seen(xml: str, state: VmState) -> VmSeen | None:
@@ -143,16 +153,29 @@ def place_name(device_id: int) -> str:
     return f"vd{chr(ord('a') + device_id)}"
 
 
-def _disk(disk: VmDisk, kind: str) -> ET.Element:
-    element = ET.Element("disk", type=kind, device="disk")
+def _disk(disk: VmDisk, kind: Kind) -> ET.Element:
+    where = NETWORK if disk.rbd is not None else kind(disk.path)
+    element = ET.Element("disk", type=where, device="disk")
     ET.SubElement(element, "driver", name="qemu", type=disk.format, cache=disk.cache, discard="unmap")
-    ET.SubElement(element, "source", {"dev" if kind == BLOCK_DEVICE else "file": disk.path})
+    if disk.rbd is not None:
+        element.append(_rbd_source(disk.path, disk.rbd))
+    else:
+        ET.SubElement(element, "source", {"dev" if where == BLOCK_DEVICE else "file": disk.path})
     ET.SubElement(element, "target", dev=place_name(disk.device_id), bus="virtio")
     _text(element, "serial", disk.volume_uuid)
     ET.SubElement(element, "alias", name=f"ua-{disk.volume_uuid}")
     if disk.device_id == 0:
         ET.SubElement(element, "boot", order="1")
     return element
+
+
+def _rbd_source(name: str, rbd: RbdDisk) -> ET.Element:
+    source = ET.Element("source", protocol="rbd", name=name)
+    for mon in rbd.mons:
+        ET.SubElement(source, "host", name=mon.address, port=str(mon.port))
+    auth = ET.SubElement(source, "auth", username=rbd.user)
+    ET.SubElement(auth, "secret", type="ceph", uuid=dashed(rbd.storage_uuid))
+    return source
 
 
 def _nic(nic: VmNic) -> ET.Element:

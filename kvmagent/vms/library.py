@@ -9,7 +9,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from ctypes import CFUNCTYPE, POINTER, byref, c_char, c_char_p, c_int, c_uint, c_ulonglong, c_void_p
+from ctypes import CFUNCTYPE, POINTER, byref, c_char, c_char_p, c_int, c_size_t, c_uint, c_ulonglong, c_void_p
 from typing import Any
 
 LIBRARY = "libvirt.so.0"
@@ -17,6 +17,7 @@ KEEP_ALIVE_INTERVAL_S, KEEP_ALIVE_COUNT = 5, 3
 
 NO_DOMAIN = 42
 INVALID_OPERATION = 55
+NO_SECRET = 66
 DEVICE_MISSING = 99
 ACTIVE_DOMAINS = 1
 ACPI_POWER_BUTTON = 1
@@ -71,6 +72,11 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     ),
     "virTypedParamsFree": (None, [c_void_p, c_int]),
     "virDomainFree": (c_int, [c_void_p]),
+    "virSecretDefineXML": (c_void_p, [c_void_p, c_char_p, c_uint]),
+    "virSecretLookupByUUIDString": (c_void_p, [c_void_p, c_char_p]),
+    "virSecretSetValue": (c_int, [c_void_p, c_char_p, c_size_t, c_uint]),
+    "virSecretUndefine": (c_int, [c_void_p]),
+    "virSecretFree": (c_int, [c_void_p]),
     "virDomainGetBlockInfo": (c_int, [c_void_p, c_char_p, c_void_p, c_uint]),
 }
 
@@ -300,6 +306,25 @@ class Session:
                 check(c.virDomainMigrateToURI3(domain, uri.encode(), parameters, count.value, flags))
             finally:
                 c.virTypedParamsFree(parameters, count)
+
+    def set_secret(self, xml: str, value: bytes) -> None:
+        """Define a secret, or find it, and give it a value."""
+        with self._secret(self._c.virSecretDefineXML(self._connection, xml.encode(), 0)) as secret:
+            self._library.check(self._c.virSecretSetValue(secret, value, len(value), 0))
+
+    def forget_secret(self, uuid: str) -> None:
+        """Remove a secret."""
+        with self._secret(self._c.virSecretLookupByUUIDString(self._connection, uuid.encode())) as secret:
+            self._library.check(self._c.virSecretUndefine(secret))
+
+    @contextmanager
+    def _secret(self, secret: Any) -> Iterator[Any]:
+        if not secret:
+            raise self._library.error()
+        try:
+            yield secret
+        finally:
+            self._c.virSecretFree(secret)
 
     def abort_migration(self, uuid: str) -> None:
         """Have a domain's migration end, which keeps the domain here."""

@@ -20,6 +20,8 @@ CACHE_VARIABLE = "HARDPOINT_CEPH_CACHE"
 PACKAGES = ("ceph-mon", "ceph-mgr", "ceph-osd", "ceph-common", "qemu-block-extra")
 CEPH = ("ceph-mon", "ceph-mgr", "ceph-osd", "ceph-authtool", "monmaptool", "rbd", "rados")
 APT_TIMEOUT_S = 600
+FOLDERS = "{inside} {inside}/ceph lib/{inside.name}"
+"""Where libraries are, in the tree."""
 SCRIPT = """#!/bin/sh
 export LD_LIBRARY_PATH={libraries}${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}} QEMU_MODULE_DIR={modules}
 {more}exec {program} "$@"
@@ -76,7 +78,7 @@ def prepare() -> Path:
     archives = folder / "archives"
     (archives / "partial").mkdir(parents=True, exist_ok=True)
     names = _fetched(archives)
-    tree = folder / hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+    tree = folder / hashlib.sha256("\n".join([SCRIPT, FOLDERS, *names]).encode()).hexdigest()[:16]
     if not tree.exists():
         making = folder / f"making-{os.getpid()}"
         for name in names:
@@ -112,7 +114,7 @@ def _apt(argv: list[str]) -> subprocess.CompletedProcess[str]:
 def _write_scripts(making: Path, tree: Path) -> None:
     made = Programs(making)
     inside = made.libraries.relative_to(making)
-    libraries = f"{tree / inside}:{tree / inside / 'ceph'}"
+    libraries = ":".join(str(tree / each.format(inside=inside)) for each in FOLDERS.split())
     modules = str(tree / inside / "qemu")
     made.bin.mkdir()
     python = f"export PYTHONPATH={tree}/usr/lib/python3/dist-packages\n"

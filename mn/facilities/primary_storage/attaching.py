@@ -24,6 +24,7 @@ from mn.facilities.primary_storage.connecting import (
 from mn.facilities.primary_storage.leaving import check_empty, drop_place
 from mn.facilities.primary_storage.refusals import illegal, refused
 from mn.facilities.primary_storage.tables import (
+    CEPH,
     CLUSTER_REF,
     LOCAL,
     PRIMARY_STORAGE,
@@ -134,7 +135,8 @@ def attach(connection: Connection, storage_uuid: str, cluster_uuid: str) -> None
         )
     if row.state == "Deleting":
         raise refused(f"{named} is being deleted", "add another one")
-    _check_url_free(connection, row.type, row.url, cluster_uuid)
+    if row.type != CEPH:  # whose url says nothing
+        _check_url_free(connection, row.type, row.url, cluster_uuid)
     attach_again(connection, storage_uuid, cluster_uuid)
 
 

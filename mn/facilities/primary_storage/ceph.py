@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from agentkit.errors import HardpointError
-from kvmagent.protocol_storage import StorageKind
+from cephagent.protocol import TakeKey
+from kvmagent.protocol_ceph import RAW, in_pool, rbd_place
+from kvmagent.protocol_storage import StorageKind, StorageSpec
 from mn.db.global_settings import CEPH_DELETE_POOL
+from mn.db.schema import new_uuid
 from mn.facilities.ceph.caring import leave, reconnect
 from mn.facilities.ceph.changing import MonUrls
 from mn.facilities.ceph.mons import (
     agent_of,
+    ask,
     drop_mons,
     follow_all,
     insert_mons,
@@ -27,6 +32,14 @@ from mn.facilities.ceph.pools import PoolNameParameter, make_pool, undo_pool, un
 from mn.facilities.ceph.servers import refresh_storage
 from mn.facilities.ceph.urls import MonUrl, parse_mon_urls
 from mn.facilities.common import add, find, inventory
+from mn.facilities.primary_storage.ceph_hosts import (
+    cluster_of,
+    load_mons,
+    named_pools,
+    tagged_pool,
+    user_of,
+    wanted_key,
+)
 from mn.facilities.primary_storage.ceph_pools import insert_pool
 from mn.facilities.primary_storage.ceph_tables import CACHE, CEPH_STORAGE, DATA, KIND, ROOT, pools_of
 from mn.facilities.primary_storage.driver import Driver, register_driver
@@ -34,8 +47,10 @@ from mn.facilities.primary_storage.tables import CEPH, PRIMARY_STORAGE, primary_
 from mn.facilities.tags.rules import drop_tags
 from mn.facilities.zones import ZONE
 from mn.rest.operation import Create, Reply
-from mn.rest.services import Job
+from mn.rest.services import Job, Services
 from mn.rest.types import Description, Name, Ref
+
+log = logging.getLogger(__name__)
 
 NOT_USED = "not used"
 TIMEOUT_S = 3 * 3600.0
@@ -54,6 +69,8 @@ class CephDriver(Driver):
 
     kind = StorageKind.CEPH
     is_reported = True
+    disk_format = RAW
+    is_flat = True
 
     def check_url(self, url: str) -> None:
         """Nothing is made of it."""
@@ -61,6 +78,39 @@ class CephDriver(Driver):
     def mount_path(self, uuid: str, url: str) -> str:
         """There is none."""
         return NOT_USED
+
+    def shown_path(self, row: Row[Any], path: str) -> str:
+        """Return the pool and the image."""
+        return f"ceph://{self.host_path(row, path)}"
+
+    def host_path(self, row: Row[Any], path: str) -> str:
+        """Return the same as VMs' hosts know it."""
+        place = rbd_place(cluster_of(row, named_pools(path)), path)
+        return place.named if place is not None else path
+
+    def volume_path(self, connection: Connection, row: Row[Any], volume: Row[Any], path: str) -> str:
+        """Have it in the pool that the volume's tag names. Raises HardpointError (SYS.1007) for none."""
+        return in_pool(path, tagged_pool(connection, row, volume))
+
+    def cached_format(self, image_format: str) -> str:
+        """Volumes are clones, which raw images only can have."""
+        return self.disk_format
+
+    async def key(self, services: Services, uuid: str) -> str | None:
+        """Ask an agent beside a monitor, which makes it where there is none; hosts may have it without."""
+        try:
+            at = await services.db.read(agent_of, KIND, uuid)
+            command = await services.db.read(wanted_key, uuid)
+            return (await ask(services, at, command, new_uuid())).key
+        except HardpointError as error:
+            log.warning("no key of a Ceph storage", extra={"storage": uuid, "reason": error.details})
+            return None
+
+    def spec(self, connection: Connection, row: Row[Any], host_uuid: str | None = None) -> StorageSpec:
+        """Return the cluster as its monitors have it, and the storage's pools."""
+        more = [pool.pool_name for pool in pools_of(connection, row.uuid)]
+        cluster = msgspec.structs.replace(cluster_of(row, more), mons=load_mons(connection, row))
+        return StorageSpec(uuid=row.uuid, kind=self.kind, url=row.url, ceph=cluster)
 
     def recheck(self, connection: Connection, uuid: str) -> None:
         """Write what the agents said last."""
@@ -71,7 +121,11 @@ class CephDriver(Driver):
         await reconnect(job, KIND, uuid)
 
     async def remove(self, job: Job, uuid: str) -> None:
-        """Remove the pools that were made for it, when the settings say so; take the agents away."""
+        """Take the hosts' key back, remove the pools that were made for it when the settings say so.
+
+        Then the agents go.
+        """
+        await job.step(try_to_take_key, job.services, uuid, job.task_uuid())
         if await job.transact(read_switch, job.services.global_settings[CEPH_DELETE_POOL]):
             at = await job.transact(agent_of, KIND, uuid)
             for name in await job.transact(own_pools, uuid):
@@ -176,6 +230,16 @@ def remove_storage(connection: Connection, uuid: str, *_: object) -> None:
 def read_switch(_connection: Connection, value: float) -> bool:
     """Return the setting as it is when the job begins."""
     return bool(value)
+
+
+async def try_to_take_key(services: Services, uuid: str, task_uuid: str) -> None:
+    """Take the key of a storage's hosts from the cluster; a cluster that cannot be asked keeps it."""
+    try:
+        at = await services.db.read(agent_of, KIND, uuid)
+        await ask(services, at, TakeKey(user=user_of(uuid)), task_uuid)
+    except HardpointError as error:
+        extra = {"storage": uuid, "client": user_of(uuid), "reason": error.details}
+        log.warning("the key of a Ceph storage is left on its cluster", extra=extra)
 
 
 def own_pools(connection: Connection, uuid: str) -> list[str]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select
 
+from agentkit.errors import HardpointError
 from cephagent.protocol import PoolReport
 from mn.db.schema import new_uuid, now_s
 from mn.facilities.ceph.mons import agent_of
 from mn.facilities.ceph.pools import PoolNameParameter, make_pool, undo_pool
 from mn.facilities.ceph.servers import refresh_storage
 from mn.facilities.common import add, change, find, inventory
+from mn.facilities.primary_storage.attaching import connect_hosts
 from mn.facilities.primary_storage.ceph_tables import (
     CEPH_POOL,
     CEPH_STORAGE,
@@ -21,10 +24,13 @@ from mn.facilities.primary_storage.ceph_tables import (
     columns_of,
     pool_table,
 )
+from mn.facilities.primary_storage.connecting import load_hosts
 from mn.facilities.primary_storage.refusals import illegal, refused
 from mn.rest.operation import Action, Create, Delete, Query, Reply
-from mn.rest.services import Job
+from mn.rest.services import Job, Services
 from mn.rest.types import Description, Name, Ref, Uuid
+
+log = logging.getLogger(__name__)
 
 TIMEOUT_S = 3600.0
 
@@ -69,7 +75,18 @@ class AddCephPrimaryStoragePool(
             make_pool, services, at, storage, self.pool_name, task, self.is_create, undo=undo_pool
         )
         await job.transact(add_pool, uuid, self, report)
+        await job.step(try_to_tell_hosts, services, storage)
         return await inventory(services, CEPH_POOL, uuid)
+
+
+async def try_to_tell_hosts(services: Services, storage_uuid: str) -> None:
+    """Have a storage's hosts know its pools, and their key open them; a host that is away is told later."""
+    hosts = await services.db.read(load_hosts, storage_uuid)
+    try:
+        await connect_hosts(services, storage_uuid, hosts)
+    except HardpointError as error:
+        extra = {"storage": storage_uuid, "reason": error.details}
+        log.warning("a host does not know of a new pool", extra=extra)
 
 
 class QueryCephPrimaryStoragePool(

@@ -66,8 +66,10 @@ async def connect_storage(services: Services, storage_uuid: str, host_uuid: str)
         wanted = await services.db.read(load_wanted, storage_uuid, host_uuid)
         if wanted is None:
             return
+        storage = wanted.at.storage
+        key = await driver_of(storage.kind.value).key(services, storage_uuid)
         command = InitStorage(
-            storage=wanted.at.storage, first=wanted.first, wipe=wanted.wipe, others=wanted.others
+            storage=storage, first=wanted.first, wipe=wanted.wipe, others=wanted.others, key=key
         )
         task = new_uuid()
         try:

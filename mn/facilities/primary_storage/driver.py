@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Row
 
 from agentkit.errors import Blame, HardpointError
 from kvmagent.protocol_storage import StorageEvent, StorageKind, StorageSpec
-from mn.rest.services import Job
+from mn.rest.services import Job, Services
 
 
 class Driver:
@@ -20,6 +20,12 @@ class Driver:
 
     is_reported: ClassVar[bool] = False
     """Whether agents of its own say how it is: then no host is needed for that."""
+
+    disk_format: ClassVar[str] = "qcow2"
+    """How volumes that are made on it are kept."""
+
+    is_flat: ClassVar[bool] = False
+    """Whether an image comes and goes without what it stands on: as a raw one with all that it shows."""
 
     def check_url(self, url: str) -> None:
         """Refuse a url that the storage cannot have."""
@@ -39,6 +45,18 @@ class Driver:
     def host_path(self, row: Row[Any], path: str) -> str:
         """Return what a host opens an image of a storage by."""
         return f"{row.mount_path}/{path}"
+
+    def volume_path(self, connection: Connection, row: Row[Any], volume: Row[Any], path: str) -> str:
+        """Return where an image of a volume is to be in a storage, by default at `path`."""
+        return path
+
+    def cached_format(self, image_format: str) -> str:
+        """Return how an image is kept in the cache."""
+        return image_format
+
+    async def key(self, services: Services, uuid: str) -> str | None:
+        """Return the key that hosts use the storage with, None: they have it, or there is none."""
+        return None
 
     def prepare(self, connection: Connection, storage_uuid: str, host_uuid: str) -> None:
         """Write what a host needs before the storage is initialised on it."""

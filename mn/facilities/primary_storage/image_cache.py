@@ -26,6 +26,7 @@ from mn.db.schema import date_columns, identity_columns, metadata, new_uuid, now
 from mn.facilities.common import find
 from mn.facilities.primary_storage.capacity import Place, release, reserve
 from mn.facilities.primary_storage.connecting import HostPlace, host_at
+from mn.facilities.primary_storage.driver import driver_of
 from mn.facilities.primary_storage.leaving import when_place_goes
 from mn.facilities.primary_storage.refusals import refused
 from mn.facilities.primary_storage.tables import IMAGE_CACHE, PRIMARY_STORAGE
@@ -34,6 +35,7 @@ from mn.rest.operation import Action, Reply
 from mn.rest.services import Job
 from mn.rest.types import Ref
 
+QCOW2 = "qcow2"
 READY, COMING, GOING = "Ready", "Coming", "Going"
 
 image_cache_table = Table(
@@ -64,7 +66,10 @@ def images_used_by(users: Users) -> None:
 
 
 class ImageToCache(msgspec.Struct, frozen=True):
-    """An image to be fetched: `size` bytes come, `ca` is the server's authority (PEM)."""
+    """An image to be fetched: `size` bytes come, `ca` is the server's authority (PEM).
+
+    It takes `takes` bytes of the storage, None: as many as come.
+    """
 
     uuid: str
     url: str
@@ -73,6 +78,7 @@ class ImageToCache(msgspec.Struct, frozen=True):
     virtual_size: int
     format: str
     ca: str | None = None
+    takes: int | None = None
 
 
 def cached_path(image_uuid: str, disk_format: str) -> str:
@@ -86,7 +92,10 @@ async def bring_image(job: Job, place: Place, at: HostPlace, image: ImageToCache
     Raises HardpointError: PS.1000 for too little room, SYS.1006 when it cannot be had.
     """
     settings = job.services.global_settings
-    path = cached_path(image.uuid, image.format)
+    kept_as = driver_of(at.storage.kind.value).cached_format(image.format)
+    path = cached_path(image.uuid, kept_as)
+    if kept_as != image.format:
+        image = msgspec.structs.replace(image, takes=image.virtual_size)
     there = await job.transact(begin_caching, place, image, settings)
     if not there:
         command = FetchFile(
@@ -95,8 +104,9 @@ async def bring_image(job: Job, place: Place, at: HostPlace, image: ImageToCache
             url=image.url,
             size=image.size,
             sha256=image.sha256,
-            format=image.format,
+            format=kept_as,
             ca=image.ca,
+            source_format=image.format if image.format == QCOW2 else None,
         )
         try:
             await on_disk(job, at, command)
@@ -117,7 +127,7 @@ def begin_caching(
         raise refused(f"image {image.uuid} is being removed from the cache", "try again")
     if row is not None:
         return bool(row.state == READY)
-    reserve(connection, place, image.uuid, IMAGE_CACHE, image.size, settings)
+    reserve(connection, place, image.uuid, IMAGE_CACHE, image.takes or image.size, settings)
     add_cached(connection, place, image.uuid, COMING)
     return False
 

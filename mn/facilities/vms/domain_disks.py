@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row
 
+from kvmagent.protocol_ceph import RbdDisk
 from kvmagent.protocol_storage import StorageKind
 from kvmagent.protocol_vms import DiskFormat, VmDisk
 from mn.facilities.primary_storage.connecting import usable_hosts
@@ -18,6 +19,7 @@ def load_disks(connection: Connection, vm_uuid: str) -> list[VmDisk]:
 
 
 def _vm_disk(disk: Disk) -> VmDisk:
+    ceph = disk.storage.ceph
     return VmDisk(
         volume_uuid=disk.volume_uuid,
         path=disk.host_path,
@@ -26,6 +28,7 @@ def _vm_disk(disk: Disk) -> VmDisk:
         local=disk.storage.kind is StorageKind.LOCAL,
         storage_uuid=disk.storage.uuid if disk.storage.group is not None else None,
         name=disk.path if disk.storage.group is not None else None,
+        rbd=RbdDisk(disk.storage.uuid, ceph.mons, ceph.user) if ceph is not None else None,
     )
 
 

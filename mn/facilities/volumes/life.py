@@ -139,10 +139,10 @@ async def fill_volume(job: Job, uuid: str, image: ImageToCache | None) -> None:
     command = CreateDisk(
         storage=coming.at.storage,
         path=coming.path,
-        format=FORMAT,
+        format=coming.format,
         size=coming.size,
         backing=backing,
-        backing_format=image.format if image is not None else FORMAT,
+        backing_format=format_of(backing) if backing is not None else FORMAT,
     )
     made = await on_disk(job, coming.at, command, undo=remove_made)
     await job.transact(finish_volume, uuid, made, backing)
@@ -164,6 +164,7 @@ class Coming(msgspec.Struct, frozen=True):
     place: Place
     at: HostPlace
     path: str
+    format: str
     size: int
 
 
@@ -177,6 +178,16 @@ class Going(msgspec.Struct, frozen=True):
 def folder_of(kind: str, uuid: str) -> str:
     """Return the folder of a volume in its storage."""
     return f"{'rootVolumes' if kind == 'Root' else 'dataVolumes'}/vol-{uuid}"
+
+
+def folder_in(path: str, uuid: str) -> str:
+    """Return the folder of a volume that a path is in."""
+    return path.partition(uuid)[0] + uuid
+
+
+def format_of(path: str) -> str:
+    """Return the format of an image by its path."""
+    return path.rpartition(".")[2]
 
 
 def place_of(row: Row[Any]) -> Place:
@@ -223,7 +234,9 @@ def place_volume(
     row, place = find(connection, VOLUME, uuid), fitting_place(connection, storage_uuid, host_uuid)
     reserve(connection, place, uuid, VOLUME_ROW, row.size, settings)
     storage = find(connection, PRIMARY_STORAGE, storage_uuid)
-    path = f"{folder_of(row.type, uuid)}/{uuid}.{FORMAT}"
+    driver = driver_of(storage.type)
+    path = f"{folder_of(row.type, uuid)}/{uuid}.{driver.disk_format}"
+    path = driver.volume_path(connection, storage, row, path)
     change_volume(
         connection,
         uuid,
@@ -231,7 +244,7 @@ def place_volume(
         host_uuid=place.host_uuid,
         path=path,
         install_path=shown_path(storage, path),
-        format=FORMAT,
+        format=driver.disk_format,
         status="Creating",
     )
 
@@ -283,7 +296,7 @@ def load_coming(connection: Connection, uuid: str) -> Coming:
     """Return what is needed to make a volume's file."""
     row = find(connection, VOLUME, uuid)
     place = place_of(row)
-    return Coming(place, host_at(connection, place), row.path, row.size)
+    return Coming(place, host_at(connection, place), row.path, row.format, row.size)
 
 
 def finish_volume(connection: Connection, uuid: str, made: DiskReply, backing: str | None) -> None:
@@ -297,8 +310,9 @@ def load_going(connection: Connection, uuid: str) -> Going | None:
     row = load_volume(connection, uuid)
     if row is None:
         return None
-    at = host_at(connection, place_of(row)) if row.path is not None else None
-    return Going(folder_of(row.type, uuid), at)
+    if row.path is None:
+        return Going("", None)
+    return Going(folder_in(row.path, uuid), host_at(connection, place_of(row)))
 
 
 def drop_volume(connection: Connection, uuid: str) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import msgspec
-from sqlalchemy import Connection, select, update
+from typing import Any
 
+import msgspec
+from sqlalchemy import Connection, Row, select, update
+
+from kvmagent.protocol_ceph import RAW
 from kvmagent.protocol_storage import CopyFile, FetchFile
 from mn.db.global_settings import GlobalSettings
 from mn.db.schema import now_s
 from mn.facilities.common import find
 from mn.facilities.primary_storage.capacity import Place, lock, release, reserve
 from mn.facilities.primary_storage.connecting import HostPlace
+from mn.facilities.primary_storage.driver import driver_of
 from mn.facilities.primary_storage.image_cache import READY, add_cached, is_cached
 from mn.facilities.primary_storage.tables import (
     IMAGE_CACHE,
@@ -27,7 +31,7 @@ from mn.facilities.primary_storage.working import (
     try_to_remove,
     withdraw_offer,
 )
-from mn.facilities.volumes.life import folder_of, place_of, shown_path
+from mn.facilities.volumes.life import folder_in, folder_of, format_of, place_of, shown_path
 from mn.facilities.volumes.tables import (
     VOLUME,
     change_volume,
@@ -41,8 +45,11 @@ from mn.rest.services import Job
 
 
 class FileToMove(msgspec.Struct, frozen=True):
-    """A file of a volume, and what it stands on."""
+    """A file, and what it stands on at the target; `uuid` is that of the volume or snapshot, if it is one."""
 
+    uuid: str | None
+    source_path: str
+    source_format: str
     path: str
     format: str
     backing: str | None
@@ -79,19 +86,20 @@ async def move_volume(job: Job, move: Move) -> None:
 async def _copy(job: Job, move: Move, file: FileToMove) -> None:
     command = CopyFile(
         source=move.source.storage,
-        source_path=file.path,
+        source_path=file.source_path,
         storage=move.target.storage,
         path=file.path,
         format=file.format,
         backing=file.backing,
+        source_format=file.source_format,
     )
     await on_disk(job, move.target, command, undo=remove_made)
 
 
 async def _transfer(job: Job, move: Move, file: FileToMove) -> None:
     services = job.services
-    offer_uuid, secret = job.uuid_for(f"offer of {file.path}"), f"{job.uuid} {file.path}"
-    given = (services, move.source, file.path, offer_uuid, secret)
+    offer_uuid, secret = job.uuid_for(f"offer of {file.source_path}"), f"{job.uuid} {file.source_path}"
+    given = (services, move.source, file.source_path, offer_uuid, secret)
     offer = await job.step(offer_file, *given, undo=withdraw_offer)
     source = Endpoint(move.source.host_uuid, move.source.address, offer.port)
     command = FetchFile(
@@ -103,6 +111,7 @@ async def _transfer(job: Job, move: Move, file: FileToMove) -> None:
         format=file.format,
         backing=file.backing,
         token=token_of(services, secret),
+        source_format=file.source_format,
     )
     await on_disk(job, move.target, command, undo=remove_made)
     await job.step(withdraw_offer, *given)
@@ -121,23 +130,53 @@ def begin_move(
     Raises HardpointError: VOLUME.1000 and SYS.1006 when it is not to be worked on, PS.1000 for no room.
     """
     row = quiet_volume(connection, volume_uuid)
-    image = row.root_image_uuid
-    coming = image if image is not None and not is_cached(connection, target_place, image) else None
+    image, flat = row.root_image_uuid, is_flat(source, target)
+    coming = image if image and not flat and not is_cached(connection, target_place, image) else None
     sizes = _sizes(connection, place_of(row))
     snapshots = snapshots_of(connection, volume_uuid)
     reserve(connection, target_place, volume_uuid, VOLUME_ROW, row.size, settings)
     for snapshot in snapshots:
-        reserve(connection, target_place, snapshot.uuid, SNAPSHOT_ROW, snapshot.size, settings)
-    files = [FileToMove(s.path, s.format, s.backing_path) for s in snapshots]
-    files.append(FileToMove(row.path, row.format, row.backing_path))
+        size = row.size if flat else snapshot.size
+        reserve(connection, target_place, snapshot.uuid, SNAPSHOT_ROW, size, settings)
+    folder = _target_folder(connection, row, target_place.storage_uuid)
+    files = [_file(each, volume_uuid, folder, flat=flat) for each in (*snapshots, row)]
     if coming is not None:
         reserve(connection, target_place, coming, IMAGE_CACHE, sizes.get(coming, 0), settings)
         below = next((f.backing for f in files if f.backing and f.backing.startswith("imagecache/")), None)
         if below is not None:
-            files.insert(0, FileToMove(below, below.rpartition(".")[2], None))
+            kept_as = format_of(below)
+            files.insert(0, FileToMove(None, below, kept_as, below, kept_as, None))
     change_volume(connection, volume_uuid, status="Migrating")
-    folder = folder_of(row.type, volume_uuid)
-    return Move(volume_uuid, folder, source, target, place_of(row), target_place, files, coming)
+    return Move(
+        volume_uuid,
+        folder_in(row.path, volume_uuid),
+        source,
+        target,
+        place_of(row),
+        target_place,
+        files,
+        coming,
+    )
+
+
+def is_flat(source: HostPlace, target: HostPlace) -> bool:
+    """Say whether files move without what they stand on, each with all that it shows."""
+    return any(driver_of(at.storage.kind.value).is_flat for at in (source, target))
+
+
+def _target_folder(connection: Connection, row: Row[Any], storage_uuid: str) -> str:
+    storage = find(connection, PRIMARY_STORAGE, storage_uuid)
+    path = f"{folder_of(row.type, row.uuid)}/{row.uuid}"
+    return folder_in(driver_of(storage.type).volume_path(connection, storage, row, path), row.uuid)
+
+
+def _file(each: Row[Any], volume_uuid: str, folder: str, *, flat: bool) -> FileToMove:
+    """Return how the file of a volume or snapshot moves to a folder."""
+    rest = each.path.removeprefix(folder_in(each.path, volume_uuid))
+    if not flat:
+        return FileToMove(each.uuid, each.path, each.format, folder + rest, each.format, each.backing_path)
+    stem = rest.rpartition(".")[0]
+    return FileToMove(each.uuid, each.path, each.format, f"{folder}{stem}.{RAW}", RAW, None)
 
 
 def end_move(
@@ -163,26 +202,33 @@ def switch(connection: Connection, move: Move) -> None:
     """Write that a volume and its snapshots are at the target, and give back the room at the source."""
     for storage_uuid in sorted({move.source_place.storage_uuid, move.target_place.storage_uuid}):
         lock(connection, storage_uuid)
-    row = find(connection, VOLUME, move.volume_uuid)
     storage = find(connection, PRIMARY_STORAGE, move.target_place.storage_uuid)
     where = {"primary_storage_uuid": storage.uuid}
+    moved = {file.uuid: file for file in move.files}
     for snapshot in snapshots_of(connection, move.volume_uuid):
-        path = shown_path(storage, snapshot.path)
-        values = {**where, "primary_storage_install_path": path, "last_op_date": now_s()}
+        file = moved[snapshot.uuid]
+        values = {**where, **_columns(file), "last_op_date": now_s()}
+        values["primary_storage_install_path"] = shown_path(storage, file.path)
         mine = snapshot_table.c.uuid == snapshot.uuid
         connection.execute(update(snapshot_table).where(mine).values(**values))
         release(connection, move.source_place, snapshot.uuid)
     release(connection, move.source_place, move.volume_uuid)
     if move.image_uuid is not None and not is_cached(connection, move.target_place, move.image_uuid):
         add_cached(connection, move.target_place, move.image_uuid, READY)
+    file = moved[move.volume_uuid]
     change_volume(
         connection,
         move.volume_uuid,
         **where,
+        **_columns(file),
         host_uuid=move.target_place.host_uuid,
-        install_path=shown_path(storage, row.path),
+        install_path=shown_path(storage, file.path),
         status="Ready",
     )
+
+
+def _columns(file: FileToMove) -> dict[str, Any]:
+    return {"path": file.path, "format": file.format, "backing_path": file.backing}
 
 
 def needed_room(connection: Connection, volume_uuid: str, target: Place) -> int:

@@ -13,12 +13,13 @@ from mn.db.schema import now_s
 from mn.facilities.common import DeletionMode, add, change, find, inventory
 from mn.facilities.primary_storage.capacity import release, reserve
 from mn.facilities.primary_storage.connecting import HostPlace, host_at
+from mn.facilities.primary_storage.driver import driver_of
 from mn.facilities.primary_storage.refusals import refused
 from mn.facilities.primary_storage.tables import PRIMARY_STORAGE
 from mn.facilities.primary_storage.tables import SNAPSHOT as SNAPSHOT_ROW
 from mn.facilities.primary_storage.working import on_disk, remove_made, try_to_remove
 from mn.facilities.tags.rules import drop_tags
-from mn.facilities.volumes.life import FORMAT, folder_of, place_of, shown_path
+from mn.facilities.volumes.life import FORMAT, folder_in, format_of, place_of, shown_path
 from mn.facilities.volumes.tables import (
     SNAPSHOT,
     VOLUME,
@@ -54,7 +55,7 @@ class CreateVolumeSnapshot(Create, path="/volumes/{volumeUuid}/volume-snapshots"
         found = await on_disk(job, top.at, get)
         settings = job.services.global_settings
         await job.transact(begin_snapshot, uuid, tree, self, found, settings, undo=drop_snapshot)
-        command = overlay(top, f"{top.folder}/snapshots/{uuid}.{FORMAT}")
+        command = overlay(top, f"{top.folder}/snapshots/{uuid}.{top.made_as}")
         made = await on_disk(job, top.at, command, undo=remove_made)
         await job.transact(end_snapshot, uuid, command.path, made)
         return await inventory(job.services, SNAPSHOT, uuid)
@@ -85,7 +86,7 @@ class RevertVolumeFromSnapshot(Action, path="/volume-snapshots/{uuid}/actions", 
     async def run(self, job: Job) -> Reply:
         """Put a new file on top of the snapshot's; the volume's former file goes."""
         below = await job.transact(begin_revert, self.uuid, undo=end_work)
-        command = overlay(below, f"{below.folder}/{job.uuid_for('reverted')}.{FORMAT}")
+        command = overlay(below, f"{below.folder}/{job.uuid_for('reverted')}.{below.made_as}")
         made = await on_disk(job, below.at, command, undo=remove_made)
         former = await job.transact(end_revert, self.uuid, command.path, made)
         await job.step(try_to_remove, job.services, below.at, [former], None)
@@ -107,6 +108,7 @@ class DeleteVolumeSnapshot(Delete, path="/volume-snapshots/{uuid}", timeout_s=TI
         going = await job.transact(begin_deletion, self.uuid, undo=end_work)
         if going is None:
             return {}
+        stands_on = going.below
         if going.top is not None:
             command = RebaseDisk(
                 storage=going.at.storage,
@@ -114,20 +116,22 @@ class DeleteVolumeSnapshot(Delete, path="/volume-snapshots/{uuid}", timeout_s=TI
                 backing=going.below,
                 backing_format=going.below_format,
             )
-            await on_disk(job, going.at, command)
-        await job.transact(end_deletion, self.uuid, going)
+            found = await on_disk(job, going.at, command)
+            stands_on = going.below if found.backing is not None else None
+        await job.transact(end_deletion, self.uuid, going, stands_on)
         await job.step(try_to_remove, job.services, going.at, going.paths, None)
         return {}
 
 
 class Top(msgspec.Struct, frozen=True):
-    """A file that another one is to be put on."""
+    """A file that another one is to be put on, which is `made_as` the storage keeps volumes."""
 
     at: HostPlace
     folder: str
     path: str
     format: str
     size: int
+    made_as: str
 
 
 class GoingSnapshots(msgspec.Struct, frozen=True):
@@ -147,7 +151,7 @@ def overlay(top: Top, path: str) -> CreateDisk:
     return CreateDisk(
         storage=top.at.storage,
         path=path,
-        format=FORMAT,
+        format=top.made_as,
         size=top.size,
         backing=top.path,
         backing_format=top.format,
@@ -259,8 +263,7 @@ def begin_deletion(connection: Connection, uuid: str) -> GoingSnapshots | None:
     volume = quiet_volume(connection, row.volume_uuid)
     rows = snapshots_of(connection, row.volume_uuid)
     gone = with_descendants(uuid, [(r.uuid, r.parent_uuid) for r in rows])
-    stands_on_them = volume.parent_uuid in gone
-    parent = next((r for r in rows if r.uuid == row.parent_uuid), None)
+    stands_on_them = volume.parent_uuid in gone and volume.backing_path is not None
     going = GoingSnapshots(
         volume.uuid,
         host_at(connection, place_of(volume)),
@@ -268,17 +271,18 @@ def begin_deletion(connection: Connection, uuid: str) -> GoingSnapshots | None:
         [r.path for r in rows if r.uuid in gone],
         volume.path if stands_on_them else None,
         row.backing_path,
-        parent.format if parent is not None else _image_format(row.backing_path),
+        format_of(row.backing_path) if row.backing_path is not None else FORMAT,
     )
     change_volume(connection, volume.uuid, status="Merging")
     return going
 
 
-def end_deletion(connection: Connection, uuid: str, going: GoingSnapshots) -> None:
-    """Remove the rows of snapshots and give back their room."""
+def end_deletion(connection: Connection, uuid: str, going: GoingSnapshots, stands_on: str | None) -> None:
+    """Remove the rows of snapshots and give back their room; write what their volume stands on now."""
     row, volume = find(connection, SNAPSHOT, uuid), find(connection, VOLUME, going.volume_uuid)
-    if going.top is not None:
-        change_volume(connection, volume.uuid, backing_path=going.below, parent_uuid=row.parent_uuid)
+    if volume.parent_uuid in going.uuids:
+        backing = stands_on if going.top is not None else volume.backing_path
+        change_volume(connection, volume.uuid, backing_path=backing, parent_uuid=row.parent_uuid)
         _set_latest(connection, volume.uuid, row.parent_uuid)
     for each in going.uuids:
         release(connection, place_of(volume), each)
@@ -308,7 +312,8 @@ def _ready_snapshot(connection: Connection, uuid: str) -> Row[Any]:
 
 def _top(connection: Connection, volume: Row[Any], path: str, disk_format: str) -> Top:
     at = host_at(connection, place_of(volume))
-    return Top(at, folder_of(volume.type, volume.uuid), path, disk_format, volume.size)
+    made_as = driver_of(at.storage.kind.value).disk_format
+    return Top(at, folder_in(path, volume.uuid), path, disk_format, volume.size, made_as)
 
 
 def _move_top(connection: Connection, snapshot: Row[Any], path: str, made: DiskReply) -> None:
@@ -318,7 +323,7 @@ def _move_top(connection: Connection, snapshot: Row[Any], path: str, made: DiskR
         snapshot.volume_uuid,
         path=path,
         install_path=shown_path(storage, path),
-        format=FORMAT,
+        format=format_of(path),
         backing_path=snapshot.path,
         parent_uuid=snapshot.uuid,
         status="Ready",
@@ -332,7 +337,3 @@ def _set_latest(connection: Connection, volume_uuid: str, uuid: str | None) -> N
     mine = rows.c.volume_uuid == volume_uuid
     latest = {"latest": rows.c.uuid == uuid if uuid is not None else False, "last_op_date": now_s()}
     connection.execute(update(rows).where(mine).values(**latest))
-
-
-def _image_format(path: str | None) -> str:
-    return "raw" if path is not None and path.endswith(".raw") else FORMAT

@@ -7,10 +7,9 @@ import json
 import pytest
 
 from agentkit.errors import HardpointError
+from agentkit.rbd import Trashed, documents
 from cephagent.parsing import (
-    Trashed,
     capabilities,
-    documents,
     mon_hosts,
     parse_report,
     pool_named,

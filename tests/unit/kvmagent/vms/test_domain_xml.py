@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from agentkit.errors import HardpointError
+from kvmagent.protocol_ceph import CephMon, RbdDisk
 from kvmagent.protocol_vms import DiskFormat, VmDisk, VmDomain, VmNic, VmPciDevice, VmState
 from kvmagent.vms.domain_xml import (
     BLOCK_DEVICE,
@@ -18,6 +19,7 @@ from kvmagent.vms.domain_xml import (
     disk_xml,
     domain_xml,
     kind_of_mode,
+    secret_xml,
     seen,
 )
 
@@ -144,3 +146,28 @@ def test_a_vm_has_the_hosts_devices_that_it_was_given():
     assert attached_device(xml, "e" * 32) is None
     models = [c.get("model") for c in root.iterfind("devices/controller[@type='pci']")]
     assert models.count("pcie-to-pci-bridge") == 1, "devices that are no PCI Express ones need it"
+
+
+def test_a_disk_on_ceph_is_opened_by_a_key_that_libvirt_has():
+    mons = [CephMon(address="192.0.2.1", port=6789), CephMon(address="2001:db8::1", port=3300)]
+    disk = VmDisk(
+        volume_uuid=ROOT,
+        path="pool/image",
+        format=DiskFormat.RAW,
+        device_id=0,
+        rbd=RbdDisk(storage_uuid=DATA, mons=mons, user="hosts"),
+    )
+    root = ET.fromstring(disk_xml(disk, is_file))
+    assert root.get("type") == "network"
+    source = root.find("source")
+    assert source.attrib == {"protocol": "rbd", "name": "pool/image"}
+    assert [host.attrib for host in source.iterfind("host")] == [
+        {"name": "192.0.2.1", "port": "6789"},
+        {"name": "2001:db8::1", "port": "3300"},
+    ]
+    assert source.find("auth").attrib == {"username": "hosts"}
+    assert source.find("auth/secret").attrib == {"type": "ceph", "uuid": dashed(DATA)}
+    assert root.find("driver").get("type") == "raw"
+    secret = ET.fromstring(secret_xml(DATA))
+    assert secret.attrib == {"ephemeral": "yes", "private": "yes"}
+    assert (secret.findtext("uuid"), secret.findtext("usage/name")) == (dashed(DATA), f"hardpoint {DATA}")

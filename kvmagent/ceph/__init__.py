@@ -1,0 +1,1 @@
+"""Ceph storages: images of VMs as RBD images of a cluster."""
