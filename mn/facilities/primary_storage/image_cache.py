@@ -20,6 +20,7 @@ from sqlalchemy import (
 )
 
 from agentkit.errors import HardpointError
+from kvmagent.protocol_ceph import SOURCE
 from kvmagent.protocol_storage import FetchFile
 from mn.db.global_settings import GlobalSettings
 from mn.db.schema import date_columns, identity_columns, metadata, new_uuid, now_s, uuid_column
@@ -112,7 +113,8 @@ async def bring_image(job: Job, place: Place, at: HostPlace, image: ImageToCache
             await on_disk(job, at, command)
         except HardpointError:
             if await job.transact(give_up_caching, place, image.uuid):
-                await job.step(try_to_remove, job.services, at, [f"{path}.partial"], None)
+                begun = [f"{path}.partial", f"{path}{SOURCE}"]
+                await job.step(try_to_remove, job.services, at, begun, None)
             raise
         await job.transact(end_caching, place, image.uuid)
     return path
