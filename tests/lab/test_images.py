@@ -157,6 +157,8 @@ def test_a_copy_that_fills_the_disk_leaves_nothing_and_goes_when_there_is_room(
             "truncate -s 400M /root/small.img && mkfs.ext4 -q -m 0 /root/small.img"
             " && mkdir -p /small && mount -o loop /root/small.img /small"
         )
+    reserved = "/global-configurations/primaryStorage/reservedCapacity/actions"
+    assert run(admin, "PUT", reserved, {"updateGlobalConfig": {"value": "0"}}).status == 200
     storage = added(admin, fleet.cluster, "local-storage", "/small/ps")
     some = "(find /small/ps -name *.partial | grep -q .)"
     once(guests[0], some, "dd if=/dev/zero of=/small/junk bs=1M", "full")
