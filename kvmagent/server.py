@@ -106,6 +106,7 @@ def build(settings: Settings) -> Daemon[Context]:
     storages.vm_disks.give_keys = keys.give
     storages.ceph.forget = keys.forget
     moves = LibvirtMoves(libvirt, vms, machine, door, Path(settings.ca))
+    moves.arrive = storages.vm_disks.arrive
     usb = UsbKeeper(vms, stock, stock.latest, Wants(state_dir))
     networks = NetworkKeeper(state_dir, runner) if real else NoNetworks()
     iscsi = IscsiKeeper(root, state_dir, runner, lambda event: hub.publish(EventKind.ISCSI, event))

@@ -109,6 +109,8 @@ class SharedBlockBackend(Backend):
     """The volume groups of this host; `tell` publishes what happened to one."""
 
     is_local = False
+    probe_deadline_s = 30.0
+    """Daemons are asked, and a lease lives longer: its end is what says that the LUNs are gone."""
 
     def __init__(
         self, children: Children, places: HostPlaces, tell: Callable[[StorageEvent], object]

@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 
 from agentkit.errors import HardpointError
 from kvmagent.protocol_vms import VmDisk
@@ -43,12 +44,20 @@ async def none_revived(_folder: str, _devices: set[str]) -> list[str]:
     return []
 
 
+@dataclass
+class _Admission:
+    disks: list[VmDisk]
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    arrived: bool = False
+
+
 class VmDisks:
     """Sees to the disks of this host's VMs, as far as they are on shared-block or Ceph storages."""
 
     def __init__(self, backend: SharedBlockBackend) -> None:
         self._backend = backend
-        self._admitted: dict[str, tuple[AsyncExitStack, list[VmDisk]]] = {}
+        self._admitted: dict[str, _Admission] = {}
         self.written: Written = nothing_written
         self.revive: Revive = none_revived
         self.give_keys: GiveKeys = no_keys
@@ -86,21 +95,33 @@ class VmDisks:
                 log.warning("logical volumes not given back", extra=extra)
 
     async def admit(self, admission_uuid: str, disks: list[VmDisk]) -> None:
-        """Have the disks of a VM that comes from another host, as shared ones; done already: nothing."""
+        """Expect a VM from another host, which has its disks alone until it sends the VM."""
         await self.give_keys(disks)
-        if admission_uuid in self._admitted or not any(map(self._of, disks)):
+        if any(map(self._of, disks)):
+            self._admitted.setdefault(admission_uuid, _Admission(disks))
+
+    async def arrive(self, admission_uuid: str) -> None:
+        """Have the disks of a VM that comes now, as shared ones; done already, or none: nothing.
+
+        Raises HardpointError (SYS.1006) when the host that it comes from has them alone.
+        """
+        admission = self._admitted.get(admission_uuid)
+        if admission is None:
             return
-        stack = AsyncExitStack()
-        await stack.enter_async_context(self.starting(disks, shared=True))
-        self._admitted[admission_uuid] = stack, disks
+        async with admission.turn:
+            if not admission.arrived:
+                await admission.stack.enter_async_context(self.starting(admission.disks, shared=True))
+                admission.arrived = True
 
     async def dismiss(self, admission_uuid: str) -> None:
         """Have the disks of a VM that has come alone, or not at all when it has not."""
-        stack, disks = self._admitted.pop(admission_uuid, (None, []))
-        if stack is None:
+        admission = self._admitted.pop(admission_uuid, None)
+        if admission is None:
             return
-        await stack.aclose()
-        await self._set_mode(disks, shared=False)
+        async with admission.turn:
+            await admission.stack.aclose()
+        if admission.arrived:
+            await self._set_mode(admission.disks, shared=False)
 
     @asynccontextmanager
     async def leaving(self, disks: Sequence[VmDisk]) -> AsyncIterator[None]:

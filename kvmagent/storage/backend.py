@@ -111,6 +111,11 @@ class Backend(Protocol):
     def is_local(self) -> bool:
         """Say whether no network can take such storages away: then a few are looked at each time."""
 
+    @property
+    def probe_deadline_s(self) -> float | None:
+        """Return how long a probe may take, None: as long as that of any storage."""
+        return None
+
     async def open(self, command: InitStorage, *, known: bool) -> tuple[Images, Capacity]:
         """Make a storage usable; done already (`known`), it is looked at again."""
 

@@ -197,9 +197,10 @@ class StorageKeeper:
     async def _look_at(self, watched: Watched) -> None:
         probing = asyncio.ensure_future(watched.backend.probe(watched.spec))
         try:
-            done, _ = await asyncio.wait({probing}, timeout=self._deadline_s)
+            deadline_s = watched.backend.probe_deadline_s or self._deadline_s
+            done, _ = await asyncio.wait({probing}, timeout=deadline_s)
             if not done:
-                self._fails(watched, f"it has not answered for {self._deadline_s:g} s", self._grace_s)
+                self._fails(watched, f"it has not answered for {deadline_s:g} s", self._grace_s)
             capacity, standing = await probing
         except HardpointError as error:
             found = error.standing if isinstance(error, UnusableError) else None

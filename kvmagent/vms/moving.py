@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -27,7 +27,7 @@ from kvmagent.vms.library import (
     LibvirtError,
 )
 from kvmagent.vms.libvirt import Libvirt
-from kvmagent.vms.tunnel import HEARTBEAT_S, carry, tunnel
+from kvmagent.vms.tunnel import HEARTBEAT_S, carry, refusal, tunnel
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +42,14 @@ FLAGS = (
     # seen that both hosts have the same storage, and disks are opened past the hosts' caches.
     | MIGRATE_UNSAFE
 )
+
+
+Arrive = Callable[[str], Awaitable[None]]
+"""Has what a VM needs here that comes by an admission, when it does come. Raises HardpointError."""
+
+
+async def nothing_needed(_admission_uuid: str) -> None:
+    """Stand for a host whose VMs need nothing."""
 
 
 class Moves(Protocol):
@@ -73,6 +81,7 @@ class LibvirtMoves:
         self._ca = ca
         self._admitted: dict[str, str] = {}
         self._coming: dict[str, set[asyncio.Task[None]]] = {}
+        self.arrive: Arrive = nothing_needed
         door.serve(PATH, self._serve)
 
     async def admit(self, admission_uuid: str, token: str) -> AdmitVmReply:
@@ -94,6 +103,11 @@ class LibvirtMoves:
         uuid = request.match_info["uuid"]
         if uuid not in self._admitted or not shows(request, self._admitted[uuid]):
             raise web.HTTPNotFound
+        try:
+            await self.arrive(uuid)
+        except HardpointError as error:
+            log.warning("VM not let in", extra={"admission": uuid, "reason": error.details})
+            raise web.HTTPServiceUnavailable(headers=refusal(error.details)) from error
         socket = _socket_of(self._libvirt.uri)
         try:
             reader, writer = await asyncio.open_unix_connection(socket)

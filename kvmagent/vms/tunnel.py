@@ -11,6 +11,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 from agentkit.lean import web  # before aiohttp itself: it sees to what its client loads
 
@@ -20,6 +21,7 @@ log = logging.getLogger(__name__)
 
 RUN = Path("/run")
 _CHUNK = 256 * 1024
+_REASON = "X-Hardpoint-Reason"
 HEARTBEAT_S = 10.0
 """A tunnel whose other end does not answer for that long is closed; libvirt then gives the migration up."""
 _LIMITS = aiohttp.ClientTimeout(total=None, connect=30.0)
@@ -90,10 +92,20 @@ class Tunnel:
             ):
                 await carry(socket, reader, writer)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            self.failure = str(error) or type(error).__name__
+            self.failure = _reason_of(error) or str(error) or type(error).__name__
             log.warning("tunnel to another host broken", extra={"reason": self.failure})
         finally:
             writer.close()
+
+
+def refusal(details: str) -> dict[str, str]:
+    """Return the header by which a door says why it stays closed: the other end of a tunnel sees no body."""
+    return {_REASON: quote(details)}
+
+
+def _reason_of(error: Exception) -> str | None:
+    headers = error.headers if isinstance(error, aiohttp.WSServerHandshakeError) else None
+    return unquote(headers[_REASON]) if headers is not None and _REASON in headers else None
 
 
 @contextlib.asynccontextmanager

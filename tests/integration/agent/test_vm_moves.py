@@ -8,6 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from agentkit.errors import HardpointError
+from agentkit.tls import ServerCredentials
+from kvmagent.door import Door
+from kvmagent.vms.domain_xml import Machine
+from kvmagent.vms.libvirt import Libvirt
+from kvmagent.vms.moving import LibvirtMoves
+from kvmagent.vms.tunnel import tunnel
 from tests.libvirtd import (
     IDLE,
     OBEY_POWER_BUTTON,
@@ -135,3 +142,35 @@ async def test_a_vm_stays_when_the_other_agent_dies_on_the_way_and_can_be_moved_
             way = await admitted(target, new_uuid, uuid)
             assert await done(source, new_uuid, "migrateVm", uuid=uuid, **way) == {"vm": None}
             assert (await done(target, new_uuid, "getVm", uuid=uuid))["vm"]["state"] == "Running"
+
+
+async def test_a_host_that_lacks_what_a_coming_vm_needs_says_why_before_libvirt_is_asked(pki, tmp_path):
+    credentials = ServerCredentials(pki.directory / "server.pem", pki.directory / "server.key", pki.ca_file)
+    door = Door(tmp_path, credentials, "127.0.0.1", 0)
+    moves = LibvirtMoves(
+        Libvirt("qemu+unix:///system?socket=/nowhere", lambda _: None),
+        None,
+        lambda: Machine(False, "127.0.0.1"),
+        door,
+        pki.ca_file,
+    )
+    arrived = []
+
+    async def arrive(uuid):
+        arrived.append(uuid)
+        raise HardpointError("SYS.1006", "Operation failed", "volume v is held by host id 2", remedy="wait")
+
+    moves.arrive = arrive
+    reply = await moves.admit("a" * 32, TOKEN)
+    closing = asyncio.create_task(door.run())
+    url = f"https://127.0.0.1:{reply.port}{reply.path}"
+    try:
+        async with tunnel(url, TOKEN, pki.ca_file) as way:
+            reader, writer = await asyncio.open_unix_connection(way.socket)
+            assert await reader.read() == b""
+            writer.close()
+            assert "volume v is held by host id 2" in way.failure
+    finally:
+        closing.cancel()
+        await asyncio.gather(closing, return_exceptions=True)
+    assert arrived == ["a" * 32]
