@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Sequence
 from concurrent.futures import wait
 
@@ -12,6 +13,8 @@ from mnclient.shell.live import LiveNames
 from mnclient.shell.syntax import Word, split
 
 LIVE_WAIT_S = 1.0
+WAIT = "HARDPOINT_COMPLETION_WAIT"
+"""Names the variable with the seconds that completion waits for names of the fleet, instead of one."""
 
 SCRIPTS = {
     "bash": """\
@@ -99,9 +102,16 @@ def _found(command: str, url: str | None) -> list[Candidate]:
     live = LiveNames(runner.connection)
     asked: list[Need] = complete(command, runner.connection.description, live.get).needs
     with contextlib.suppress(RuntimeError):
-        wait([live.fetch(need) for need in asked], timeout=LIVE_WAIT_S)
+        wait([live.fetch(need) for need in asked], timeout=_patience_s())
     live.close()
     return complete(command, runner.connection.description, live.get).candidates
+
+
+def _patience_s() -> float:
+    try:
+        return float(os.environ.get(WAIT, LIVE_WAIT_S))
+    except ValueError:
+        return LIVE_WAIT_S
 
 
 def _as_typed(shell: str, candidate: Candidate, typed: str) -> str:

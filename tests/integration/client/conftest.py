@@ -39,6 +39,7 @@ class Home:
             "XDG_STATE_HOME": str(self.folder),
             "HARDPOINT_URL": self.url,
             "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
+            "HARDPOINT_COMPLETION_WAIT": "60",
             "TERM": "xterm-256color",
             "PROMPT_TOOLKIT_NO_CPR": "1",
             "COLUMNS": "",
