@@ -168,7 +168,8 @@ async def _run_on(link: SshLink, script: bytes, limits: ScriptLimits, keep: Keep
     watchdog_s = math.ceil(limits.time_s) + HOST_WATCHDOG_MARGIN_S
     try:
         async with _channel(link, session) as channel:
-            channel.write(_input(token, script, watchdog_s))
+            with contextlib.suppress(BrokenPipeError):  # a command of the server's own has ended by now
+                channel.write(_input(token, script, watchdog_s))
             killed = await _follow(channel, session, limits.time_s)
         if session.code is None:
             link.broken = True

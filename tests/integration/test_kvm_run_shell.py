@@ -148,7 +148,7 @@ def test_a_closed_port_is_host_1003(admin: Rest, server: Sshd) -> None:
         "HOST.1003",
         "Connection error",
         f"{label(server, port)}: the port is closed (connection refused); "
-        "start sshd on the host, or correct the host's SSH port (UpdateKVMHost).",
+        "start sshd there, or correct the SSH port (UpdateKVMHost, for a host that is in the fleet).",
     )
 
 

@@ -338,3 +338,17 @@ async def test_a_frozen_kept_connection_is_replaced_unseen(
         session.suspend()
     result = await run_script(target, "echo again", LIMITS, pool=pool)
     assert (result.stdout, result.error, sshd.logins()) == ("again\n", None, 2)
+
+
+async def test_a_server_that_has_ended_its_own_command_before_the_script_is_sent_is_told_of(
+    start_sshd: Callable[..., Sshd], ssh_account: Account, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(_channel: object, _data: bytes) -> None:
+        raise BrokenPipeError("Channel not open for sending")
+
+    monkeypatch.setattr("asyncssh.channel.SSHChannel.write", late)
+    server = start_sshd(options={"ForceCommand": "echo this account is closed"})
+    target = SshTarget(server.address, server.port, ssh_account.name, ssh_account.password)
+    result = await run_script(target, "echo no", LIMITS)
+    assert result.error is not None
+    assert "this account is closed" in result.error.details
