@@ -21,8 +21,8 @@ from typing import Any
 from mnclient.api import ApiError, Client
 
 LOCAL_ADDRESS = "127.0.0.1"
-START_TIMEOUT_S = 30.0
-CONNECT_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 120.0
+CONNECT_TIMEOUT_S = 180.0
 POLL_S = 0.05
 EXIT_RUNNING = 3
 """What `python -m mn serve` returns when another process serves the state folder."""

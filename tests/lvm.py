@@ -40,13 +40,14 @@ class Ended(NamedTuple):
 
 @dataclass
 class Lun:
-    """A disk; `holds` is what lsblk finds on it, `group` the volume group."""
+    """A disk; `holds` is what wipefs finds on it, `group` the volume group; a broken one cannot be read."""
 
     wwid: str
     size: int
     group: str = ""
     holds: str | None = None
     partitions: str | None = None
+    broken: bool = False
 
 
 @dataclass
@@ -199,11 +200,13 @@ class LvmHost:
         ]
         return json.dumps({"blockdevices": disks})
 
-    def _wipefs(self, words: list[str]) -> str:
-        lun = self.lvm.luns[Path(words[-1]).name.removeprefix("sd-")]
+    def _wipefs(self, words: list[str]) -> str | tuple[int, str]:
+        luns = [self.lvm.luns[Path(word).name.removeprefix("sd-")] for word in words if word.startswith("/")]
         if "-J" in words:
-            kinds = ["LVM2_member"] if lun.group else [kind for kind in (lun.partitions, lun.holds) if kind]
-            return json.dumps({"signatures": [{"device": "sd", "type": kind} for kind in kinds]})
+            if any(lun.broken for lun in luns):
+                return 1, "wipefs: error: probing initialization failed: Input/output error"
+            return json.dumps({"signatures": [each for lun in luns for each in _signatures(lun)]})
+        [lun] = luns
         self.lvm.vgs.pop(lun.group, None)
         lun.group, lun.holds = "", None
         return ""
@@ -388,6 +391,11 @@ def main(words: list[str]) -> int:
 
 def _report(kind: str, rows: list[dict[str, str]]) -> str:
     return json.dumps({"report": [{kind: rows}]})
+
+
+def _signatures(lun: Lun) -> list[dict[str, str]]:
+    kinds = ["LVM2_member"] if lun.group else [kind for kind in (lun.partitions, lun.holds) if kind]
+    return [{"device": f"sd-{lun.wwid}", "type": kind} for kind in kinds]
 
 
 def _ended(code: int, out: str, error: str) -> Ended:

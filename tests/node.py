@@ -23,6 +23,7 @@ from tests.helpers import growing_pauses
 
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 120.0
+ANSWER_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 120.0
 JOB_TIMEOUT_S = 180.0
 POLL_S = 0.02
@@ -80,7 +81,7 @@ class Rest:
             sent["Authorization"] = f"OAuth {self.session}"
         sent.update(headers or {})
         data = raw if raw is not None else json.dumps(body).encode() if body is not None else None
-        connection = http.client.HTTPConnection(base.netloc, timeout=30)
+        connection = http.client.HTTPConnection(base.netloc, timeout=ANSWER_TIMEOUT_S)
         try:
             connection.request(method, path, data, sent)
             response = connection.getresponse()

@@ -20,7 +20,7 @@ from tests.helpers import free_port, wait_until
 
 SSHD = "/usr/sbin/sshd"
 ADMIN_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-START_TIMEOUT_S = 15.0
+START_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)

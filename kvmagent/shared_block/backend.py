@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from agentkit.errors import HardpointError
-from agentkit.runner import last_lines
+from agentkit.runner import CommandError, last_lines
 from kvmagent.protocol_shared_block import (
     GroupStanding,
     RecoveryReply,
@@ -38,7 +38,7 @@ from kvmagent.shared_block.candidates import (
     shared_disks,
 )
 from kvmagent.shared_block.daemons import Daemons
-from kvmagent.shared_block.group import EXCLUSIVE, LIMIT_S, SHARED, HostPlaces, VolumeGroup
+from kvmagent.shared_block.group import EXCLUSIVE, LIMIT_S, SHARED, STATUS_LIMIT_S, HostPlaces, VolumeGroup
 from kvmagent.shared_block.images import LvImages
 from kvmagent.shared_block.names import MARK
 from kvmagent.shared_block.reports import groups, lockspace_of, physical_volumes
@@ -55,6 +55,8 @@ INSPECTION = "inspection"
 _INSPECTION_CONF = (
     "devices {\n  use_devicesfile = 0\n  scan_lvs = 0\n}\nbackup {\n  backup = 0\n  archive = 0\n}\n"
 )
+
+_READ_AT_ONCE = 8
 
 Fence = Callable[[str], Awaitable[list[str]]]
 """Takes the power of the VMs that have disks below a folder of /dev; returns their uuids."""
@@ -337,15 +339,34 @@ class SharedBlockBackend(Backend):
         links = await asyncio.to_thread(_links, self._places.dev / "disk/by-id")
         described = tree.check().stdout
         paths = readable_disks(described)
-        on_them = dict(zip(paths, await asyncio.gather(*map(self._contents, paths)), strict=True))
+        on_them = await self._contents(paths)
         around = Surroundings(
             physical_volumes(volumes.check().stdout), groups(shared.check().stdout), links, in_use, on_them
         )
         return shared_disks(described, around)
 
-    async def _contents(self, path: str) -> list[str] | None:
-        completed = await self._children.run([*WIPEFS, path], LIMIT_S)
-        return contents(completed.stdout) if completed.returncode == 0 else None
+    async def _contents(self, paths: list[str]) -> dict[str, list[str] | None]:
+        """Return what is on disks; they are read together, and one by one when one of them is in the way."""
+        together = await self._read(paths)
+        if together is not None:
+            return dict(together)
+        gate = asyncio.Semaphore(_READ_AT_ONCE)
+
+        async def alone(path: str) -> list[str] | None:
+            async with gate:
+                read = await self._read([path])
+            return None if read is None else read[path]
+
+        return dict(zip(paths, await asyncio.gather(*map(alone, paths)), strict=True))
+
+    async def _read(self, paths: list[str]) -> dict[str, list[str]] | None:
+        if not paths:  # wipefs refuses to be asked for nothing
+            return {}
+        try:
+            completed = await self._children.run([*WIPEFS, *paths], STATUS_LIMIT_S)
+        except CommandError:  # a path that hangs
+            return None
+        return contents(completed.stdout, paths) if completed.returncode == 0 else None
 
     async def extend(self, command: ExtendGroup) -> StorageReply:
         """Take a LUN into a group."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PurePath
 
 import msgspec
 
@@ -17,7 +18,7 @@ LSBLK = (
     "NAME,PATH,SIZE,TYPE,WWN,VENDOR,MODEL,SERIAL,HCTL,TRAN,FSTYPE,PTTYPE,MOUNTPOINT,RM,RO",
 )  # fmt: skip
 WIPEFS = ("wipefs", "-J")
-"""With a disk's path: lists what is on it, read from it.
+"""With paths of disks: lists what is on them, read from them; nothing when one cannot be read.
 
 What udev knows, and lsblk says, may be older than what another host has written.
 """
@@ -52,6 +53,7 @@ class _Tree(msgspec.Struct):
 
 
 class _Signature(msgspec.Struct):
+    device: str
     type: str
 
 
@@ -82,15 +84,16 @@ def readable_disks(lsblk: bytes) -> list[str]:
     return list(dict.fromkeys(node.path for _, node in _disks(lsblk) if node.size > 0))
 
 
-def contents(wipefs: bytes) -> list[str]:
-    """Return the kinds of what is on a disk.
+def contents(wipefs: bytes, paths: Sequence[str]) -> dict[str, list[str]]:
+    """Return the kinds of what is on disks, by path.
 
     Raises HardpointError (SYS.1006) for what is not said by `WIPEFS`.
     """
     try:
-        return [each.type for each in msgspec.json.decode(wipefs or b"{}", type=_Signatures).signatures]
+        found = msgspec.json.decode(wipefs or b"{}", type=_Signatures).signatures
     except msgspec.DecodeError as error:
         raise refused(f"wipefs tells of disks in a way that is not known: {error}", "report it") from error
+    return {path: [each.type for each in found if each.device == PurePath(path).name] for path in paths}
 
 
 def shared_disks(lsblk: bytes, around: Surroundings) -> list[SharedDisk]:

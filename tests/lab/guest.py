@@ -19,7 +19,7 @@ from tests.lab.qmp import Qmp
 from tests.lab.runs import Run
 
 BOOT_TIMEOUT_S = 480.0  # three guests at once take a minute on two cores; with others at work, five
-QEMU_START_TIMEOUT_S = 30.0
+QEMU_START_TIMEOUT_S = 120.0
 COMMAND_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 30.0
 MIGRATION_TIMEOUT_S = 120.0

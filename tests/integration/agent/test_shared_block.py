@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from agentkit.errors import HardpointError
+from agentkit.runner import CommandError, Completed
 from kvmagent.protocol_shared_block import GroupState, RecoveryStep, SharedBlockGroup
 from kvmagent.protocol_storage import (
     CopyFile,
@@ -170,6 +172,28 @@ async def test_what_is_anothers_is_not_wiped_though_that_is_asked_for(
     with pytest.raises(HardpointError, match=said):
         await host.init(first=True, wipe=True)
     assert not any("wipefs -a" in command or "vgcreate" in command for command in host.lvm.ran)
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_a_disk_that_cannot_be_read_is_no_candidate_and_hides_no_other(
+    san: Lvm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, hangs: bool
+) -> None:
+    host = make_host(san, tmp_path, 1)
+    assert [disk.reason for disk in await host.backend.disks([])] == [None, None]
+    assert len([command for command in host.lvm.ran if command.startswith("wipefs")]) == 1
+    san.luns[WWIDS[0]].broken = not hangs
+    if hangs:
+        run = host.lvm.run
+
+        async def hang(argv: Sequence[str], **how: Any) -> Completed:
+            if "wipefs" in argv and any(WWIDS[0] in word for word in argv):
+                raise CommandError(Completed(tuple(argv), -9, b"", b"", False, 20.0), "has not ended")
+            return await run(argv, **how)
+
+        monkeypatch.setattr(host.lvm, "run", hang)
+    san.luns[WWIDS[1]].holds = "xfs"
+    found = {disk.wwid[-1]: disk.reason for disk in await host.backend.disks([])}
+    assert found == {"0": "it cannot be read", "1": "it holds xfs"}
 
 
 async def test_what_a_deleted_storage_has_left_is_wiped_on_request_only(san: Lvm, tmp_path: Path) -> None:

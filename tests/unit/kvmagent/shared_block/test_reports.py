@@ -167,8 +167,7 @@ def test_what_is_read_from_a_disk_counts_and_not_what_udev_knew_of_it() -> None:
     assert readable_disks(lsblk) == [f"/dev/{name}" for name in names]
     told = {"signatures": [{"device": "sdb", "offset": "0x438", "type": "ext4", "uuid": None}]}
     read = {
-        "/dev/sda": contents(b'{"signatures": []}'),
-        "/dev/sdb": contents(json.dumps(told).encode()),
+        **contents(json.dumps(told).encode(), ["/dev/sda", "/dev/sdb"]),
         "/dev/sdc": ["PMBR", "gpt"],
         "/dev/sdd": None,
     }
@@ -180,6 +179,6 @@ def test_what_is_read_from_a_disk_counts_and_not_what_udev_knew_of_it() -> None:
         "/dev/sdd": "it cannot be read",
         "/dev/sde": "it has no medium",
     }
-    assert contents(b"") == []
+    assert contents(b"", ["/dev/mapper/a"]) == {"/dev/mapper/a": []}
     with pytest.raises(HardpointError, match="not known"):
-        contents(b"sdb 0x438 ext4")
+        contents(b"sdb 0x438 ext4", ["/dev/sdb"])
