@@ -27,7 +27,7 @@ def growing_pauses() -> Iterator[float]:
         pause_s = min(pause_s * 1.2, 0.25)
 
 
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60.0) -> None:
     """Return when `condition` holds; fails the test when it does not within `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     pauses = growing_pauses()

@@ -40,7 +40,7 @@ async def serve(routes):
     return runner, runner.addresses[0][1]
 
 
-async def until(condition, limit_s=10):
+async def until(condition, limit_s=60):
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, "not in time"

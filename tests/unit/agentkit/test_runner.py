@@ -19,7 +19,7 @@ def alive(pid):
         return False
 
 
-async def gone(pid, limit_s=10):
+async def gone(pid, limit_s=60):
     end = time.monotonic() + limit_s
     while alive(pid) and time.monotonic() < end:
         await asyncio.sleep(0.01)

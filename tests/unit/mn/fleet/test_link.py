@@ -61,7 +61,7 @@ async def no_revival() -> None:
     return None
 
 
-async def until(condition, limit_s=20.0):
+async def until(condition, limit_s=60.0):
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.005)
