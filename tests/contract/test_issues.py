@@ -11,14 +11,14 @@ def test_an_iommu_that_is_wanted_is_an_issue_until_it_is_not(world: World) -> No
     path = f"/pci-device/hosts/{world.host['uuid']}/actions"
     mine = ("code=IOMMU.INACTIVE", f"resourceUuid={world.host['uuid']}")
     world.admin.run("PUT", path, {"updateHostIommuState": {"state": "Enabled"}})
-    wait_until(lambda: bool(world.admin.query("/issues", *mine)), "the issue", 10)
+    wait_until(lambda: bool(world.admin.query("/issues", *mine)), "the issue", 60)
     (issue,) = world.admin.query("/issues", *mine)
     assert (issue["severity"], issue["resourceType"]) == ("Warning", "Host")
     assert "Inactive" in issue["evidence"]
     assert "reboot" in issue["remedy"]
     assert world.admin.query(f"/issues/{issue['uuid']}") == [issue]
     world.admin.run("PUT", path, {"updateHostIommuState": {"state": "Disabled"}})
-    wait_until(lambda: world.admin.query("/issues", *mine) == [], "the end of the issue", 10)
+    wait_until(lambda: world.admin.query("/issues", *mine) == [], "the end of the issue", 60)
 
 
 def test_issues_take_the_query_language_and_refuse_what_is_none(world: World) -> None:
