@@ -154,8 +154,8 @@ class LvImages(QemuImages):
         return parse_end(completed.stdout)
 
     async def arrived(self, name: str) -> int:
-        """A device does not tell how much of it was written."""
-        return 0
+        """Ask up to where the process has got that writes it."""
+        return int(await self._children.do("written", QUICK_LIMIT_S, path=self.path(name)))
 
     async def remove(self, names: list[str], trash: str | None) -> None:
         """Remove logical volumes, or mark and rename them: a volume that is open anywhere is not removed."""

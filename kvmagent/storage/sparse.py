@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import stat
+from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -103,6 +105,7 @@ class SparseWriter:
         # A file that is broken off has the length that has arrived, also where that ends with a hole.
         if not self._is_device:
             os.ftruncate(self._descriptor, max(self._at, self.length))
+        os.lseek(self._descriptor, self._at, os.SEEK_SET)  # for `written`
 
     def _end(self) -> None:
         if not self._is_device:
@@ -117,3 +120,19 @@ class SparseWriter:
         while view:
             written = os.pwrite(self._descriptor, view, offset)
             view, offset = view[written:], offset + written
+
+
+def written(path: str) -> int:
+    """Return up to where a process has written a file or device; 0 when none has it open for that.
+
+    A device does not tell it otherwise.
+    """
+    real, most = str(Path(path).resolve()), 0
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # of a process that has ended
+            if str(descriptor.readlink()) == real:
+                told = (descriptor.parents[1] / "fdinfo" / descriptor.name).read_text()
+                lines = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
+                if int(lines["flags"], 8) & os.O_ACCMODE != os.O_RDONLY:
+                    most = max(most, int(lines["pos"]))
+    return most

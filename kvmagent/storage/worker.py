@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from kvmagent.storage.probe import MARKERS, RefusedError, capacity, write_synced
-from kvmagent.storage.sparse import RBD, open_writer
+from kvmagent.storage.sparse import RBD, open_writer, written
 
 _PR_SET_PDEATHSIG = 1
 _CHUNK = 1024 * 1024
@@ -194,6 +194,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     operation.__name__: operation
     for operation in (
         capacity, claim, size, write, exists, make_parents, publish, remove, purge, sha256, copy, fetch,
+        written,
     )
 }  # fmt: skip
 

@@ -22,6 +22,7 @@ from kvmagent.protocol_storage import (
     CreateDisk,
     ExtendGroup,
     GetDisk,
+    GetTransferProgress,
     InitStorage,
     PurgeTrash,
     RebaseDisk,
@@ -219,6 +220,16 @@ async def test_volumes_are_active_only_while_they_are_worked_on(host: Host, san:
     assert host.lvm.active == {}
     await host.disks.remove(RemoveFiles(storage=spec(), paths=[f"dataVolumes/vol-{V}"]))
     assert san.vgs[GROUP].lvs == {}
+
+
+async def test_a_volume_that_is_written_tells_how_far_it_is(host: Host) -> None:
+    await host.make()
+    command = GetTransferProgress(storage=spec(), path=VOLUME)
+    assert await host.disks.progress(command) == 0
+    with (host.lvm.lvm.store / V).open("r+b") as writer:
+        writer.seek(3 * MB)
+        async with host.backend.joined(GROUP).images.opened(VOLUME):
+            assert await host.disks.progress(command) == 3 * MB
 
 
 async def test_a_half_made_volume_is_no_volume_and_is_made_whole(host: Host, san: Lvm) -> None:
