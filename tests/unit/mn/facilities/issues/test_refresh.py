@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -87,7 +88,7 @@ def test_issues_of_several_hosts_are_several(connection: Connection) -> None:
     assert len({issue.uuid for issue in found}) == 2
 
 
-async def test_looks_within_a_second_are_one_and_an_unchanged_fleet_is_only_read(
+async def test_looks_soon_after_another_are_none_and_an_unchanged_fleet_is_only_read(
     opened: OpenDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facilities.load()
@@ -103,7 +104,8 @@ async def test_looks_within_a_second_are_one_and_an_unchanged_fleet_is_only_read
             return await db.write(fn)
 
         watched = SimpleNamespace(read=db.read, write=write)
-        services: Any = SimpleNamespace(db=watched, incarnation="of this test")
+        services: Any = SimpleNamespace(db=watched, incarnation=uuid.uuid4().hex)
+        monkeypatch.setattr(refresh, "FRESH_FOR_S", 3600.0)
         await refresh_issues(services)
         assert written == [], "a healthy fleet is only read"
         await db.write(become, "Disconnected")
