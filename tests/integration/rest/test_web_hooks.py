@@ -106,10 +106,9 @@ def test_a_receiver_that_never_answers_does_not_hold_up_another(rest: Rest, rece
         for _ in range(40):
             submit(rest, stuck.url)
         stuck.wait(lambda: stuck.most_at_once > 0)
-        began = time.monotonic()
         job = job_of(submit(rest, receiver.url))
         receiver.wait(lambda: [c.job for c in receiver.acknowledged] == [job])
-        assert time.monotonic() - began < 1.4
+        assert len(stuck.calls) < 40, "it waited behind the other's"
         assert stuck.most_at_once <= 4
     finally:
         stuck.status = lambda _call: 200
