@@ -16,6 +16,7 @@ from agentkit.errors import HardpointError
 from agentkit.runner import Completed
 from kvmagent.protocol_shared_block import GroupStanding, LunCapacity, SharedBlockGroup
 from kvmagent.shared_block.config import by_id, lvm_conf, lvmlocal_conf
+from kvmagent.shared_block.lvmlockd import lvmlockd_answers
 from kvmagent.shared_block.names import Volume, read_volume
 from kvmagent.shared_block.reports import (
     Group,
@@ -51,6 +52,7 @@ class HostPlaces:
     dev: Path = Path("/dev")
     sys: Path = Path("/sys")
     units: Path = Path("/etc/systemd/system")
+    lvmlockd: Path = Path("/run/lvm/lvmlockd.socket")
 
 
 class VolumeGroup:
@@ -198,7 +200,7 @@ class VolumeGroup:
     async def look(self) -> tuple[Seen, GroupStanding]:
         """Return how the group is here."""
         status = await self.status()
-        locks = await self._children.run(["lvmlockctl", "--info"], STATUS_LIMIT_S)
+        answers = await lvmlockd_answers(self._places.lvmlockd, STATUS_LIMIT_S)
         space = (status.lockspaces if status is not None else {}).get(lockspace_of(self.uuid))
         missing = [wwid for wwid, device in (await self.devices()).items() if device is None]
         used = space is None and any((await self.active()).values())
@@ -207,7 +209,7 @@ class VolumeGroup:
             self.wanted.host_id,
             missing,
             sanlock_answers=status is not None,
-            lvmlockd_answers=locks.returncode == 0,
+            lvmlockd_answers=answers,
             lockspace=space,
             holds_locks=used,
         )

@@ -94,7 +94,13 @@ def make_storages(
         for kind in (StorageKind.LOCAL, StorageKind.NFS, StorageKind.SMP)
     }
     root = place.root
-    places = HostPlaces(place.state_dir / "lvm", root / "dev", root / "sys", root / "etc/systemd/system")
+    places = HostPlaces(
+        place.state_dir / "lvm",
+        root / "dev",
+        root / "sys",
+        root / "etc/systemd/system",
+        root / "run/lvm/lvmlockd.socket",
+    )
     shared_blocks = SharedBlockBackend(children, places, lambda event: hub.publish(EventKind.STORAGE, event))
     backends[StorageKind.SHARED_BLOCK] = shared_blocks
     backends[StorageKind.CEPH] = ceph = CephBackend(runner, place.state_dir / "ceph")

@@ -19,6 +19,7 @@ from tests import ceph_double, lvm
 from tests.contract.catalogue import Operation
 from tests.contract.params import CLOSED_PORT, ISCSI, PARAMS, PCI, USB, new_uuid
 from tests.helpers import wait_until
+from tests.lvm_socket import lvmlockd
 from tests.node import Answer, Node, Rest, admin, run_node
 
 __all__ = ["admin"]
@@ -354,7 +355,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
         "HARDPOINT_LOCAL_AGENT_ROOT": str(directory / "machine"),
         "PATH": f"{directory / 'ceph'}:{path}",
     }
-    yield from run_node(directory / "state", environment)
+    with lvmlockd(directory / "machine/run/lvm/lvmlockd.socket"):
+        yield from run_node(directory / "state", environment)
 
 
 @pytest.fixture(scope="session")

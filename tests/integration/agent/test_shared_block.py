@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ from kvmagent.storage.files import FileBackend
 from kvmagent.storage.keeper import StorageKeeper
 from tests.lvm import MB, Lvm, Vg
 from tests.lvm_runner import LvmRunner
+from tests.lvm_socket import lvmlockd
 
 GROUP = "a" * 32
 WWIDS = ["6001405" + str(number) * 25 for number in range(2)]
@@ -51,6 +54,9 @@ V, S, I = "b" * 32, "c" * 32, "d" * 32  # noqa: E741
 VOLUME = f"dataVolumes/vol-{V}/{V}.qcow2"
 TOP = f"dataVolumes/vol-{V}/snapshots/{S}.qcow2"
 IMAGE = f"imagecache/template/{I}/{I}.qcow2"
+
+
+_SOCKETS = ExitStack()
 
 
 def spec(host_id: int = 1, disks: list[str] | None = None, **more: Any) -> StorageSpec:
@@ -81,12 +87,13 @@ class Host:
 
 
 @pytest.fixture
-def san(tmp_path: Path) -> Lvm:
+def san(tmp_path: Path) -> Iterator[Lvm]:
     (tmp_path / "store").mkdir()
     san = Lvm(tmp_path / "store")
     for wwid in WWIDS:
         san.add(wwid)
-    return san
+    yield san
+    _SOCKETS.close()
 
 
 def make_host(san: Lvm, folder: Path, number: int) -> Host:
@@ -96,7 +103,9 @@ def make_host(san: Lvm, folder: Path, number: int) -> Host:
     lvm = LvmRunner(san, dev)
     children = Children(lvm)
     told: list[StorageEvent] = []
-    places = HostPlaces(home / "lvm", dev, home / "sys", home / "units")
+    address = Path(_SOCKETS.enter_context(tempfile.TemporaryDirectory())) / "socket"
+    _SOCKETS.enter_context(lvmlockd(address, lambda: "lvmlockd" in lvm.daemons))
+    places = HostPlaces(home / "lvm", dev, home / "sys", home / "units", address)
     backend = SharedBlockBackend(children, places, told.append)
     ended: list[str] = []
 

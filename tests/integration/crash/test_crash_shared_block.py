@@ -19,6 +19,7 @@ from tests import lvm
 from tests.integration.crash import doomed_world
 from tests.integration.crash.doomed_world import GB, boundaries, run_world
 from tests.integration.crash.sampling import sample
+from tests.lvm_socket import lvmlockd
 
 MACHINE = Path(__file__).parents[2] / "machines" / "virtio-guest.tar.xz"
 WWID = "6001405" + "1" * 25
@@ -78,7 +79,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     unpack(MACHINE, folder / "machine")
     path = lvm.install(folder / "lvm", folder / "machine/dev", [WWID])
     environment = {"HARDPOINT_LOCAL_AGENT_ROOT": str(folder / "machine"), "PATH": path}
-    yield from run_world(World, folder, environment)
+    with lvmlockd(folder / "machine/run/lvm/lvmlockd.socket"):
+        yield from run_world(World, folder, environment)
 
 
 def test_the_dooms_are_all_the_boundaries_there_are(world: World) -> None:
