@@ -148,7 +148,6 @@ def test_a_volume_of_an_image_is_whole_though_agents_are_killed_in_the_middle(
     gone(admin, fleet.cluster, storage)
 
 
-@pytest.mark.long
 def test_a_copy_that_fills_the_disk_leaves_nothing_and_goes_when_there_is_room(
     fleet: Fleet, guests: list[Guest], hosts: list[str], template: str, content: str
 ) -> None:

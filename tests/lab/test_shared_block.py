@@ -19,6 +19,7 @@ from tests.lab.calls import made, run
 from tests.lab.guest import Guest
 from tests.lab.hosts import Fleet
 from tests.lab.lab import Lab
+from tests.lab.lock_watch import LockWatch, conflicts
 from tests.libvirtd import OBEY_POWER_BUTTON, boot_sector
 from tests.node import Answer, Rest
 
@@ -44,6 +45,7 @@ class Scene:
     san: Guest
     uuid: str = ""
     took_s: dict[str, float] = field(default_factory=dict)
+    watches: list[LockWatch] = field(default_factory=list)
 
     @property
     def admin(self) -> Rest:
@@ -144,7 +146,11 @@ def scene(lab: Lab, fleet: Fleet) -> Iterator[Scene]:
     ):
         path = f"/global-configurations/{category}/{name}/actions"
         assert run(scene.admin, "PUT", path, {"updateGlobalConfig": {"value": value}}).status == 200
+    watches = [LockWatch(guest) for guest in (scene.kvm1, scene.kvm2)]
+    scene.watches = watches
     yield scene
+    for watch in watches:
+        watch.close()
     print("\n".join(f"{what}: {took:.1f} s" for what, took in scene.took_s.items()))
 
 
@@ -342,3 +348,10 @@ def test_nothing_is_left_and_a_host_without_sanlock_is_reset(scene: Scene) -> No
     timed(scene, "sanlock's end seen", began)
     scene.kvm2.wait_until_off(TIMEOUT_S)
     timed(scene, "host without sanlock reset by the watchdog", began)
+
+
+def test_no_volume_was_one_hosts_alone_and_the_other_ones_too_all_the_while(scene: Scene) -> None:
+    first, second = (watch.samples for watch in scene.watches)
+    for samples in (first, second):
+        assert sum(bool(sample.locks) for sample in samples) > 5, "locks were seen"
+    assert conflicts(first, second) == []
