@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import shlex
+import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -24,6 +26,7 @@ DRAIN_S = 0.5
 """How long to wait for output after the command has ended: a process it left behind may hold the pipes."""
 
 _STDERR_LINES = 5
+_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 _NOT_FOR_CHILDREN = (
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
@@ -99,7 +102,15 @@ class Runner(Protocol):
 
 
 class ProcessRunner:
-    """The real runner."""
+    """The real runner.
+
+    With `linked` commands die with the daemon, however that ends. They create files with `umask`; None: the
+    daemon's own.
+    """
+
+    def __init__(self, *, linked: bool = False, umask: int | None = None) -> None:
+        self._linked = linked
+        self._umask = umask
 
     async def run(
         self,
@@ -116,8 +127,11 @@ class ProcessRunner:
         shown = tuple(_masked(word, secrets) for word in argv)
         started = time.monotonic()
         process = _Process(output_cap)
+        environment = _environment(env)
+        umask = -1 if self._umask is None else self._umask
         try:
-            transport = await _start(process, argv, _environment(env), has_input=input is not None)
+            started_as = linked_argv(argv, environment.get("PATH")) if self._linked else argv
+            transport = await _start(process, started_as, environment, umask, has_input=input is not None)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             failed = Completed(shown, 127, b"", b"", False, 0.0, secrets)
@@ -187,8 +201,19 @@ class _Process(asyncio.SubprocessProtocol):
             self.exited.set_result(None)
 
 
+def linked_argv(argv: Sequence[str], path: str | None = None) -> list[str]:
+    """Return the argv of a command that the kernel kills when its parent dies.
+
+    `path` is what the command is looked for in, else PATH. Raises OSError when there is none.
+    """
+    found = shutil.which(argv[0], path=path)
+    if found is None:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), argv[0])
+    return [*_WITH_PARENT, found, *argv[1:]]
+
+
 async def _start(
-    process: _Process, argv: Sequence[str], environment: Mapping[str, str], *, has_input: bool
+    process: _Process, argv: Sequence[str], environment: Mapping[str, str], umask: int, *, has_input: bool
 ) -> asyncio.SubprocessTransport:
     """Start the process. A caller that is cancelled meanwhile is let go when it has started and is killed.
 
@@ -200,6 +225,7 @@ async def _start(
             *argv,
             stdin=asyncio.subprocess.PIPE if has_input else asyncio.subprocess.DEVNULL,
             env=environment,
+            umask=umask,
             start_new_session=True,
         )
     )

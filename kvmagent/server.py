@@ -12,7 +12,7 @@ from agentkit.command import serve
 from agentkit.daemon import Daemon, DaemonConfig
 from agentkit.events import EventHub
 from agentkit.owner import Ownership
-from agentkit.runner import ProcessRunner, Runner
+from agentkit.runner import ProcessRunner
 from agentkit.wire import EventKind
 from kvmagent.door import Door
 from kvmagent.handlers import HANDLERS, RERUNNABLE, Context
@@ -95,7 +95,7 @@ def build(settings: Settings) -> Daemon[Context]:
     identity = Identity(AGENT, agent_version(), lambda: ownership.host_uuid, stock.hash)
     iommu, os_updates = IommuKeeper(root, state_dir, runner), OsUpdates(root, state_dir, runner)
     door = Door(state_dir, credentials, settings.listen_address, settings.transfer_port)
-    storages = _storages(settings, runner, door, hub, ownership)
+    storages = _storages(settings, door, hub, ownership)
     libvirt = Libvirt(settings.libvirt_uri or SYSTEM_LIBVIRT, vm_changed)
     machine = host_machine(root, settings.management_address, emulated=settings.emulate)
     vms = LibvirtVms(libvirt, machine, Path(settings.local_storage_root))
@@ -153,7 +153,6 @@ def build(settings: Settings) -> Daemon[Context]:
 
 def _storages(
     settings: Settings,
-    runner: Runner,
     door: Door,
     hub: EventHub,
     ownership: Ownership,
@@ -162,6 +161,7 @@ def _storages(
     local_root = Path(settings.local_storage_root)
     place = StoragePlace(Path(settings.state_dir), Path(settings.ca), local_root, root)
     machine = Tree(Path("/"))  # what is mounted where is asked of this machine's kernel, whatever `root` is
+    runner = ProcessRunner(linked=True, umask=0o022)  # a storage's images are read by processes of VMs
     return make_storages(
         place, runner, door, hub, lambda: ownership.host_uuid or "nobody", lambda: read_mounts(machine)
     )

@@ -24,8 +24,6 @@ class LvmRunner(LvmHost):
     ) -> Completed:
         """See `agentkit.runner.Runner`."""
         words = list(argv)
-        if "run" in words and words[1:3] == ["-I", "-S"]:
-            words = words[words.index("run") + 1 :]
         if words[0] == "env" and words[1].startswith("LVM_SYSTEM_DIR="):
             self.read_host_id(Path(words[1].partition("=")[2]))
             words = words[2:]

@@ -1,4 +1,4 @@
-"""Starts the processes that touch storages: workers, and commands that die with the agent."""
+"""Starts the processes that touch storages: workers, and commands."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Children:
         return {"total": int(total), "available": int(available)}
 
     async def run(self, argv: Sequence[str], timeout_s: float) -> Completed:
-        """Run a command that dies with the agent."""
-        return await self._runner.run(worker_argv("run", *argv), timeout_s=timeout_s)
+        """Run a command."""
+        return await self._runner.run(argv, timeout_s=timeout_s)
 
 
 def refused(details: str, remedy: str) -> HardpointError:

@@ -18,6 +18,7 @@ import msgspec
 from agentkit.errors import HardpointError
 from agentkit.files import remove_durably, write_durably
 from agentkit.lean import web
+from agentkit.runner import linked_argv
 from kvmagent.door import Door, digest_of, shows
 from kvmagent.protocol_storage import OfferFile, OfferFileReply, StorageSpec
 from kvmagent.storage.children import worker_argv
@@ -111,7 +112,7 @@ async def _send(
     request: web.Request, response: web.StreamResponse, path: str, start: int, length: int
 ) -> web.StreamResponse:
     process = await asyncio.create_subprocess_exec(
-        *worker_argv("send", path, str(start), str(length)),
+        *linked_argv(worker_argv("send", path, str(start), str(length))),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         limit=2 * _CHUNK,

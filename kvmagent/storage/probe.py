@@ -52,7 +52,6 @@ def probe(root: str, uuid: str, writes: str) -> dict[str, int]:
 
 def main(root: str, uuid: str, writes: str) -> int:
     """Print what there is of a storage and return 0, or what is wrong and return 1."""
-    os.umask(0o022)
     try:
         found = probe(root, uuid, writes)
         wrong, said = False, f"{found['total']} {found['available']}"

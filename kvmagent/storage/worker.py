@@ -1,19 +1,17 @@
 """File operations on storages, in a process of their own that the agent can walk away from.
 
 `main` reads a request (JSON) from standard input and writes the answer to standard output:
-`{"done": ...}`, or `{"error": "reason"}` when the operating system refuses. It dies with the agent. Nothing
-but the standard library is imported: such a process is there in some ten milliseconds.
+`{"done": ...}`, or `{"error": "reason"}` when the operating system refuses. Nothing but the standard library
+is imported: such a process is there in some ten milliseconds.
 """
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import json
 import os
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +21,6 @@ from typing import Any
 from kvmagent.storage.probe import MARKERS, RefusedError, capacity, write_synced
 from kvmagent.storage.sparse import RBD, open_writer, written
 
-_PR_SET_PDEATHSIG = 1
 _CHUNK = 1024 * 1024
 TRASH = ".trash"
 
@@ -200,12 +197,8 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def main(arguments: list[str]) -> None:
-    """Do what the arguments say: `do`, `send PATH OFFSET LENGTH`, or `run COMMAND...` in its place."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.umask(0o022)
+    """Do what the arguments say: `do`, or `send PATH OFFSET LENGTH`."""
     what, *rest = arguments
-    if what == "run":
-        os.execvp(rest[0], rest)  # noqa: S606 - an argv list, from the agent
     if what == "send":
         send(rest[0], int(rest[1]), int(rest[2]))
         return

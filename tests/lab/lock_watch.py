@@ -15,7 +15,8 @@ ALONE, SHARED = "alone", "shared"
 SLACK_S = 1.0
 """So late may a line be that a guest has printed."""
 _BEGIN, _END = "begin", "end"
-_SCRIPT = f"while :; do echo {_BEGIN}; sanlock client status 2>/dev/null | grep '^r lvm_'; echo {_END}; sleep 1; done"
+_LOOK = "sanlock client status 2>/dev/null | grep '^r lvm_'"
+_SCRIPT = f"while :; do echo {_BEGIN}; {_LOOK}; echo {_END}; sleep 1; done"
 _RESOURCE = re.compile(r"r lvm_\S+?:([\w-]{38}):\S+:(SH|\d+) p \d+")
 
 

@@ -57,6 +57,31 @@ async def test_a_failed_command_is_named_with_exit_code_and_last_words_and_witho
     assert "s3cret" not in caught.value.details + repr(done.argv)
 
 
+async def test_linked_commands_die_with_the_daemon_that_has_them_run(tmp_path):
+    script = f"""
+import asyncio, sys
+from agentkit.runner import ProcessRunner
+command = ["sh", "-c", "umask >{tmp_path}/umask; echo $$ >{tmp_path}/pid; exec sleep 1000"]
+asyncio.run(ProcessRunner(linked=True, umask=0o027).run(command, timeout_s=1000))
+"""
+    daemon = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+    pid = await pid_in(tmp_path / "pid")
+    assert alive(pid)
+    daemon.kill()
+    await daemon.wait()
+    assert await gone(pid)
+    assert (tmp_path / "umask").read_text().strip() == "0027"
+
+
+async def test_a_linked_command_is_named_as_it_is():
+    linked = ProcessRunner(linked=True)
+    done = await linked.run(["sh", "-c", "exit 3"], timeout_s=60)
+    with pytest.raises(CommandError, match=r": `sh -c 'exit 3'` failed: exit code 3"):
+        done.check()
+    with pytest.raises(CommandError, match="`no-such-command-here` cannot be started: No such file"):
+        await linked.run(["no-such-command-here"], timeout_s=60)
+
+
 async def test_a_command_that_is_not_there_is_named():
     with pytest.raises(CommandError, match="`no-such-command-here -v` cannot be started: No such file"):
         await run(["no-such-command-here", "-v"], timeout_s=10)
