@@ -240,7 +240,6 @@ def test_a_san_that_is_gone_fails_io_and_is_back_after_its_reboot(lab: Lab, san:
     host.try_run("kill -- -$(cat /tmp/io.pid)")
 
 
-@pytest.mark.long
 def test_nothing_is_left_when_servers_are_detached_which_waits_for_who_uses_a_disk(san: San) -> None:
     admin, host = san.fleet.admin, san.hosts[1]
     first, second = (f"/clusters/{san.fleet.cluster}{SERVERS}/{server}" for server in san.servers)
