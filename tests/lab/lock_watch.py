@@ -17,7 +17,8 @@ SLACK_S = 1.0
 _BEGIN, _END = "begin", "end"
 _LOOK = "sanlock client status 2>/dev/null | grep '^r lvm_'"
 _SCRIPT = f"while :; do echo {_BEGIN}; {_LOOK}; echo {_END}; sleep 1; done"
-_RESOURCE = re.compile(r"r lvm_\S+?:([\w-]{38}):\S+:(SH|\d+) p \d+")
+_RESOURCE = re.compile(r"r lvm_\S+?:([\w-]{38}):\S+:(SH|\d+) p \d+( ORPHAN)?")
+"""One that is being asked for ends with ADD, one that is given back with REM."""
 
 
 class Sample(NamedTuple):
@@ -30,7 +31,7 @@ class Sample(NamedTuple):
 
 def locks(lines: Sequence[str]) -> dict[str, str]:
     """Return what the lines of `sanlock client status` say."""
-    found = filter(None, map(_RESOURCE.match, lines))
+    found = filter(None, map(_RESOURCE.fullmatch, map(str.strip, lines)))
     return {each[1]: SHARED if each[2] == "SH" else ALONE for each in found}
 
 

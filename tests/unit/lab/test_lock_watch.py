@@ -15,9 +15,11 @@ def test_locks_are_read_from_what_sanlock_says():
 p 730 lvmlockd
 s {SPACE}:2:/dev/mapper/x-lvmlock:0
 r {SPACE}:VGLK:/dev/mapper/x-lvmlock:69206016:SH p 730
-r {SPACE}:{LV}:/dev/mapper/x-lvmlock:72351744:0 p 730 ADD
+r {SPACE}:{LV}:/dev/mapper/x-lvmlock:72351744:3 p 730
 """
     assert locks(said.splitlines()) == {LV: ALONE}
+    for how in ("ADD", "REM"):
+        assert locks([f"r {SPACE}:{LV}:/dev/mapper/x-lvmlock:72351744:0 p 730 {how}\n"]) == {}
     assert locks([f"r {SPACE}:{LV}:/dev/mapper/x-lvmlock:72351744:SH p 730"]) == {LV: SHARED}
 
 
