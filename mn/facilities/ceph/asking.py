@@ -115,15 +115,17 @@ async def ask_all(services: Services, kind: Kind, storage_uuid: str, command: Co
 
     Raises HardpointError as `ask` does, when none has done it.
     """
-    asked, failed = await _asked(services, kind, storage_uuid, None), []
-    for at in asked:
+    done, failed = 0, None
+    for at in await _asked(services, kind, storage_uuid, None):
         try:
-            if at is asked[0] or await _answers(services, at):
-                await _call(services, at, command, new_uuid())
+            await services.fleet.hello(at.endpoint)
+            await _call(services, at, command, new_uuid())
+            done += 1
         except HardpointError as error:
-            failed.append(error)
-    if len(failed) == len(asked):
-        raise failed[0]
+            _note_away(at, error)
+            failed = error
+    if not done and failed is not None:
+        raise failed
 
 
 async def _asked(services: Services, kind: Kind, storage_uuid: str, first: At | None) -> list[At]:
