@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import logging
@@ -14,6 +15,9 @@ from agentkit.rbd import QUICK_LIMIT_S, Rbd, checked, documents, refused
 from agentkit.runner import CommandError, Completed, last_lines
 from cephagent import parsing
 from cephagent.protocol import ClusterReport, KeyReply
+
+SESSION_MOVES_S = 10.0
+"""A client that has lost its monitor has found another one by then."""
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +89,28 @@ class Ceph(Rbd):
     async def take_key(self, user: str) -> None:
         """Remove a client."""
         await self.ceph("auth", "rm", f"client.{user}")
+
+    async def retire_key(self, user: str) -> bool:
+        """Remove a client that no monitor has a session of; say whether it was removed."""
+        for pause_s in (0.0, SESSION_MOVES_S):
+            await asyncio.sleep(pause_s)
+            if await self._is_connected(user):
+                return False
+        await self.take_key(user)
+        return True
+
+    async def _is_connected(self, user: str) -> bool:
+        """Say whether a client has a session, or may have one as a monitor cannot be asked."""
+        dump = await self.ceph("mon", "dump")
+        try:
+            for name in parsing.mon_names(dump.stdout):
+                sessions = await self.ceph("tell", f"mon.{name}", "sessions")
+                if f"client.{user}" in parsing.session_owners(sessions.stdout):
+                    return True
+        except (HardpointError, CommandError, msgspec.DecodeError) as error:
+            log.info("not known whether a client is connected", extra={"client": user, "reason": str(error)})
+            return True
+        return False
 
     async def note(self, pool: str, name: str, key: str) -> str | None:
         """Return a note of an image, None when there is none."""

@@ -21,6 +21,8 @@ from cephagent.protocol import (
     ConnectReply,
     DeleteExport,
     DeleteExportReply,
+    DropClones,
+    DropClonesReply,
     DropImage,
     DropImageReply,
     ExportImage,
@@ -35,6 +37,8 @@ from cephagent.protocol import (
     PurgeTrashReply,
     RemovePool,
     RemovePoolReply,
+    RetireKey,
+    RetireKeyReply,
     TakeInventory,
     TakeInventoryReply,
     TakeKey,
@@ -80,6 +84,11 @@ async def take_key(context: Context, command: TakeKey) -> TakeKeyReply:
     return TakeKeyReply()
 
 
+async def retire_key(context: Context, command: RetireKey) -> RetireKeyReply:
+    """Remove a client that nobody is."""
+    return RetireKeyReply(retired=await context.ceph.retire_key(command.user))
+
+
 async def list_images(context: Context, command: ListImages) -> ListImagesReply:
     """Read all descriptions."""
     return ListImagesReply(images=await context.images.all(command.pool))
@@ -105,6 +114,11 @@ async def drop_image(context: Context, command: DropImage) -> DropImageReply:
 async def purge_trash(context: Context, command: PurgeTrash) -> PurgeTrashReply:
     """Remove what is due."""
     return await context.images.purge(command.pool)
+
+
+async def drop_clones(context: Context, command: DropClones) -> DropClonesReply:
+    """Remove clones of other pools' images."""
+    return DropClonesReply(removed=await context.images.drop_clones(command.pools))
 
 
 async def grant_download(context: Context, command: GrantDownload) -> DownloadGrant:
@@ -149,11 +163,13 @@ HANDLERS: dict[type[Command[Any]], Handler[Context]] = {
     RemovePool: remove_pool,
     GiveKey: give_key,
     TakeKey: take_key,
+    RetireKey: retire_key,
     ListImages: list_images,
     ImportImage: import_image,
     GetTransfer: get_transfer,
     DropImage: drop_image,
     PurgeTrash: purge_trash,
+    DropClones: drop_clones,
     GrantDownload: grant_download,
     ExportImage: export_image,
     DeleteExport: delete_export,

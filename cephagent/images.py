@@ -23,7 +23,8 @@ import msgspec
 from agentkit.downloads import Arrival, feed_from_url, without_login
 from agentkit.errors import Blame, HardpointError
 from agentkit.images import ImageDescription, StoredImage, TransferProgress
-from agentkit.rbd import SLOW_LIMIT_S
+from agentkit.rbd import SLOW_LIMIT_S, Image, Trashed
+from agentkit.rbd_removal import remove_image
 from cephagent.cluster import Ceph, full
 from cephagent.parsing import pool_named
 from cephagent.pipes import RbdSink, sha256_of
@@ -37,8 +38,6 @@ NOTE = "hardpoint"
 PARTIAL = ".partial"
 STALL_S = 10.0
 """When nothing has come for so long it is asked whether the pool is full: writes to one wait for ever."""
-WATCHED_S, WATCHED_PAUSE_S = 60.0, 2.0
-"""So long a client that was killed keeps an image from being removed, at most."""
 _UUID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -121,10 +120,43 @@ class Images:
         """Remove for good what is due and is below nothing."""
         removed = freed = 0
         for image in await self._ceph.trash(pool):
-            if image.is_due and _UUID.fullmatch(image.name.partition(".")[0]):
+            if _is_due(image):
                 size = await self._ceph.remove_trashed(pool, image)
                 removed, freed = removed + (size is not None), freed + (size or 0)
         return PurgeTrashReply(removed=removed, freed_bytes=freed)
+
+    async def drop_clones(self, pools: list[str]) -> int:
+        """Remove clones of other pools' images; see `DropClones`. Return how many images went."""
+        removed, below = 0, set[str]()
+        for pool in pools:
+            going = [image for image in await self._ceph.trash(pool) if _is_due(image)]
+            for image in going:
+                found = await self._ceph.find(Image, "info", "-p", pool, "--image-id", image.id)
+                below.update([found.parent.pool] if found is not None and found.parent is not None else [])
+            removed += await self._empty_trash(pool, going)
+        for pool in pools:
+            for name in await self._ceph.names(pool):
+                found = await self._ceph.image(pool, name) if _UUID.fullmatch(name) else None
+                if found is None or found.parent is None or found.parent.pool in pools:
+                    continue
+                below.add(found.parent.pool)
+                if await remove_image(self._ceph, pool, name):
+                    removed += 1
+                else:
+                    extra = {"pool": pool, "image": name}
+                    log.warning("a clone stays: others are clones of it", extra=extra)
+        for pool in sorted(below.difference(pools)):
+            await self.purge(pool)
+        return removed
+
+    async def _empty_trash(self, pool: str, going: list[Trashed]) -> int:
+        """Remove all that can go, clones before what they are clones of; return how many images went."""
+        removed = 0
+        while going:
+            left = [image for image in going if await self._ceph.remove_trashed(pool, image) is None]
+            removed += len(going) - len(left)
+            going = left if len(left) < len(going) else []
+        return removed
 
     async def _import(self, command: ImportImage) -> StoredImage:
         pool, image = command.pool, command.image
@@ -172,7 +204,7 @@ class Images:
         addresses = [self._ceph.address(pool, name) for name in (source, target)]
         options = ["convert", "-q", "-W", "-m", "16", "-f", "qcow2", "-O", "raw"]
         await self._ceph.run_qemu_img(*options, *addresses, limit_s=SLOW_LIMIT_S)
-        await self._remove(pool, source)
+        await remove_image(self._ceph, pool, source)
 
     async def _publish(self, pool: str, partial: str, stored: StoredImage) -> None:
         uuid = stored.image.uuid
@@ -197,21 +229,7 @@ class Images:
         """Remove what was begun of an image."""
         for name in await self._ceph.names(pool):
             if name.startswith(f"{uuid}.") and name.endswith(PARTIAL):
-                await self._remove(pool, name)
-
-    async def _remove(self, pool: str, name: str) -> None:
-        """Remove an image that is not whole; whoever was killed at it may hold on to it for a while."""
-        loop = asyncio.get_running_loop()
-        until = loop.time() + WATCHED_S
-        for doing, at in (("unprotect", f"@{name.partition('.')[0]}"), ("purge", "")):
-            await self._ceph.try_rbd("snap", doing, f"{pool}/{name}{at}")
-        while True:
-            done = await self._ceph.try_rbd("rm", f"{pool}/{name}", "--no-progress", limit_s=SLOW_LIMIT_S)
-            if done.returncode in (0, errno.ENOENT):
-                return
-            if done.returncode != errno.EBUSY or loop.time() > until:
-                done.check()
-            await asyncio.sleep(WATCHED_PAUSE_S)
+                await remove_image(self._ceph, pool, name)
 
     async def _check_room(self, pool: str) -> None:
         if pool_named(await self._ceph.report(), pool).is_full:
@@ -241,6 +259,11 @@ class Images:
 
     def _turn(self, uuid: str) -> asyncio.Lock:
         return self._turns.setdefault(uuid, asyncio.Lock())
+
+
+def _is_due(image: Trashed) -> bool:
+    """Say whether an image of this project has been in the trash for its time."""
+    return image.is_due and _UUID.fullmatch(image.name.partition(".")[0]) is not None
 
 
 def _ended(uuid: str) -> HardpointError:

@@ -39,6 +39,10 @@ class _Mon(msgspec.Struct):
     public_addrs: _Addresses
 
 
+class _Session(msgspec.Struct):
+    entity_name: str = ""
+
+
 class _MonMap(msgspec.Struct):
     mons: list[_Mon]
 
@@ -104,6 +108,16 @@ def pool_named(report: ClusterReport, name: str) -> PoolReport:
             remedy="name one of `ceph osd pool ls`",
         )
     return found
+
+
+def mon_names(text: bytes) -> list[str]:
+    """Return the names of the monitors of `mon dump`, those outside of the quorum, too."""
+    return [mon.name for mon in msgspec.json.decode(text, type=_MonMap).mons]
+
+
+def session_owners(text: bytes) -> set[str]:
+    """Return who has sessions with a monitor, by its answer to `sessions`."""
+    return {each.entity_name for each in msgspec.json.decode(text, type=list[_Session])}
 
 
 def mon_hosts(dump: object) -> list[str]:

@@ -150,6 +150,21 @@ class TakeKey(Command[TakeKeyReply], tag="takeKey"):
     user: PoolName
 
 
+class RetireKeyReply(Wire):
+    """Whether the client has no key any more; it keeps it while somebody uses it, or that is not known."""
+
+    retired: bool
+
+
+class RetireKey(Command[RetireKeyReply], tag="retireKey"):
+    """Take a client's key unless one of the monitors has a session of it: each open image has one.
+
+    All monitors have to be asked, twice: a session that moves from one to another is at none for a moment.
+    """
+
+    user: PoolName
+
+
 class ListImagesReply(Wire):
     """All images of a pool; those that no fleet has described are left out."""
 
@@ -208,6 +223,22 @@ class PurgeTrash(Command[PurgeTrashReply], tag="purgeTrash"):
     """Remove what has been in a pool's trash for its time and is below nothing."""
 
     pool: PoolName
+
+
+class DropClonesReply(Wire):
+    """How many images were removed."""
+
+    removed: int
+
+
+class DropClones(Command[DropClonesReply], tag="dropClones"):
+    """Empty the trash of `pools`, and remove images there that are clones of images of other pools.
+
+    What these were clones of goes, too, when it has been in its pool's trash for its time. What others are
+    clones of stays.
+    """
+
+    pools: list[PoolName]
 
 
 class GrantDownload(Command[DownloadGrant], tag="grantDownload"):

@@ -18,6 +18,7 @@ _VOLUME = re.compile(
     rf"(?:/(?:snapshots/)?(?P<image>{_UUID})\.raw{_SUFFIX})?"
 )
 _CACHED = re.compile(rf"imagecache/template/(?P<folder>{_UUID})(?:/(?P<image>{_UUID})\.raw{_SUFFIX})?")
+_BACKUP = re.compile(rf"backups/(?P<pool>[A-Za-z0-9_.+-]+)/(?P<image>{_UUID})")
 OWN_IMAGE = re.compile(rf"{_UUID}(?:\.{_UUID})?(?:\.source)?(?:\.partial)?")
 """Names of images that this module gives."""
 
@@ -96,6 +97,20 @@ def rbd_place(cluster: CephCluster, name: str) -> RbdPlace | None:
     if image is None:
         return RbdPlace(pool, folder, is_folder=True)
     return RbdPlace(pool, (folder if image == folder else f"{folder}.{image}") + found["suffix"])
+
+
+def backup_name(pool: str, image_uuid: str) -> str:
+    """Return what an image of a backup storage in the same cluster is called as one that others stand on."""
+    return f"backups/{pool}/{image_uuid}"
+
+
+def backup_place(name: str) -> RbdPlace | None:
+    """Return where the image of such a name is, None for any other name.
+
+    Its snapshot of its own name is what clones are made of; the image is read only.
+    """
+    found = _BACKUP.fullmatch(name)
+    return None if found is None else RbdPlace(found["pool"], found["image"])
 
 
 def in_pool(path: str, pool: str | None) -> str:

@@ -202,7 +202,9 @@ class RebaseDisk(Command[DiskReply], tag="rebaseDisk"):
 
 
 class RemoveFilesReply(Wire):
-    """They are gone."""
+    """They are gone, but for cached images (`kept`) that are in the trash until what stands on them is."""
+
+    kept: list[str] = msgspec.field(default_factory=list)
 
 
 class RemoveFiles(Command[RemoveFilesReply], tag="removeFiles"):

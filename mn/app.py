@@ -37,6 +37,7 @@ from mn.facilities.hosts.targets import target_of
 from mn.facilities.images.deletion import expunge_due
 from mn.facilities.issues.refresh import watch_issues
 from mn.facilities.management import HEARTBEAT_S, beat
+from mn.facilities.primary_storage.ceph_keys import retire_all_clients
 from mn.facilities.volumes.chores import clean_storages
 from mn.fleet.agents import CEPH_AGENT, KVM_AGENT, STORAGE_AGENT
 from mn.fleet.ansible import Agents, AnsibleDeployer
@@ -377,6 +378,7 @@ async def _chores(
             await expunge_due(services)
             await clean_storages(services)
             await clean_pools(services)
+            await retire_all_clients(services)
             pair = await asyncio.to_thread(ca.client)
             context.load_cert_chain(pair.certificate, pair.key)
             await services.fleet.renew_certificates()

@@ -4846,6 +4846,24 @@ class RevertVolumeFromSnapshotAction(sdk.Action[sdk.Value]):
     """User tags for the resource; they may also stand beside the parameters."""
 
 
+class RotateCephPrimaryStorageKeyAction(sdk.Action[inventories.RotateCephPrimaryStorageKeyReply]):
+    """Have the hosts of a Ceph primary storage use another key, while VMs run (extension)."""
+
+    Result = sdk.Result[inventories.RotateCephPrimaryStorageKeyReply]
+    _name = "RotateCephPrimaryStorageKey"
+    _value = inventories.RotateCephPrimaryStorageKeyReply
+    _inventory = None
+
+    uuid: str | None = None
+    """Required: UUID of the resource: the uuid of a resource."""
+
+    systemTags: list[str] | None = None
+    """System tags for the resource; they may also stand beside the parameters."""
+
+    userTags: list[str] | None = None
+    """User tags for the resource; they may also stand beside the parameters."""
+
+
 class SetVmUsbRedirectAction(sdk.Action[sdk.Value]):
     """Have a VM take USB devices of who is at its screen from its next start on, or not (4.3.12.2)."""
 

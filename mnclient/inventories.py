@@ -2300,6 +2300,19 @@ class RenewSessionReply(Value):
     """The session."""
 
 
+class RotateCephPrimaryStorageKeyReply(Value):
+    """What RotateCephPrimaryStorageKey returns."""
+
+    client: str | None
+    """The client of the cluster that hosts are now."""
+
+    formerClients: list[Any] | None
+    """Clients whose keys are still good, as somebody may use them."""
+
+    pendingHostUuids: list[Any] | None
+    """Hosts that get the key when they can be reached again."""
+
+
 class UpdateHostIommuStateReply(Value):
     """What UpdateHostIommuState returns."""
 

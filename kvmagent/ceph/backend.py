@@ -14,7 +14,7 @@ from agentkit.errors import HardpointError
 from agentkit.files import write_durably
 from agentkit.rbd import Rbd
 from agentkit.runner import Runner
-from kvmagent.ceph.client import configuration, fsid_of, keyring, keyring_key
+from kvmagent.ceph.client import configuration, fsid_of, keyring, keyring_keys, with_key
 from kvmagent.ceph.images import RbdImages
 from kvmagent.protocol_ceph import CephCluster
 from kvmagent.protocol_storage import Capacity, InitStorage, StorageSpec
@@ -56,24 +56,25 @@ class CephBackend(Backend):
         self._joined: dict[str, _Joined] = {}
         self.forget: Forget = forget_nothing
 
-    async def key(self, storage_uuid: str) -> str:
-        """Return the key of a storage. Raises HardpointError (SYS.1006) when this host has none."""
-        with contextlib.suppress(FileNotFoundError):
-            text = await asyncio.to_thread((self._directory / storage_uuid / "keyring").read_text)
-            found = keyring_key(text)
-            if found is not None:
-                return found
-        raise refused(f"this host has no key of the storage {storage_uuid}", "reconnect the storage")
+    async def key(self, storage_uuid: str, user: str) -> str:
+        """Return the key of a client. Raises HardpointError (SYS.1006) when this host has none."""
+        found = (await asyncio.to_thread(_keys, self._directory / storage_uuid)).get(user)
+        if found is None:
+            raise refused(
+                f"this host has no key of the storage {storage_uuid} as its client {user}",
+                "reconnect the storage",
+            )
+        return found
 
     async def open(self, command: InitStorage, *, known: bool) -> tuple[RbdImages, Capacity]:
         """Keep what reaches the cluster, and look whether it does."""
         spec, cluster = command.storage, _wanted(command.storage)
         folder = self._directory / spec.uuid
         new = not await asyncio.to_thread(folder.exists)
-        await asyncio.to_thread(_write, folder, cluster, command.key)
-        rbd = Rbd(self._runner, str(folder / "ceph.conf"), cluster.user)
+        user = await asyncio.to_thread(_write, folder, cluster, command.key)
+        rbd = Rbd(self._runner, str(folder / "ceph.conf"), user)
         try:
-            await self.key(spec.uuid)
+            await self.key(spec.uuid, user)
             await self._check_cluster(spec, cluster, rbd)
             images = RbdImages(spec.uuid, cluster, rbd)
             capacity = await images.capacity()
@@ -125,11 +126,21 @@ async def _look(rbd: Rbd, pool: str) -> None:
     await rbd.rbd("namespace", "ls", pool, "--format", "json")
 
 
-def _write(folder: Path, cluster: CephCluster, key: str | None) -> None:
+def _keys(folder: Path) -> dict[str, str]:
+    with contextlib.suppress(FileNotFoundError):
+        return keyring_keys((folder / "keyring").read_text())
+    return {}
+
+
+def _write(folder: Path, cluster: CephCluster, key: str | None) -> str:
+    """Write what reaches the cluster; return the client that this host is: without a key, the one it was."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_durably(folder / "ceph.conf", configuration(cluster, str(folder / "keyring")).encode())
-    if key is not None:
-        write_durably(folder / "keyring", keyring(cluster.user, key).encode())
+    known = _keys(folder)
+    if key is None:
+        return next(iter(known), cluster.user)
+    write_durably(folder / "keyring", keyring(with_key(known, cluster.user, key)).encode())
+    return cluster.user
 
 
 def _wanted(spec: StorageSpec) -> CephCluster:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
 from kvmagent.protocol_ceph import CephCluster
 
 MOUNT_TIMEOUT_S, MON_TIMEOUT_S, OSD_TIMEOUT_S = 10, 30, 40
 """Without these librados waits for ever: for monitors, and for disks that are full or gone."""
-_KEY = re.compile(r"^\s*key\s*=\s*(\S+)\s*$", re.MULTILINE)
+_KEY = re.compile(r"^\[client\.([^\]\n]+)\]\s*\n\s*key\s*=\s*(\S+)\s*$", re.MULTILINE)
 
 
 def configuration(cluster: CephCluster, keyring_path: str) -> str:
@@ -28,15 +29,23 @@ def configuration(cluster: CephCluster, keyring_path: str) -> str:
     return "[global]\n" + "".join(f"{name} = {value}\n" for name, value in lines.items())
 
 
-def keyring(user: str, key: str) -> str:
-    """Return the text of a keyring with one client."""
-    return f"[client.{user}]\n\tkey = {key}\n"
+def keyring(keys: Mapping[str, str]) -> str:
+    """Return the text of a keyring: keys by their clients."""
+    return "".join(f"[client.{user}]\n\tkey = {key}\n" for user, key in keys.items())
 
 
-def keyring_key(text: str) -> str | None:
-    """Return the key of a keyring, None when there is none."""
-    found = _KEY.search(text)
-    return found[1] if found is not None else None
+def keyring_keys(text: str) -> dict[str, str]:
+    """Return the keys of a keyring by their clients, in their order."""
+    return dict(_KEY.findall(text))
+
+
+def with_key(keys: Mapping[str, str], user: str, key: str) -> dict[str, str]:
+    """Return the keys of a host that is to be another client, or the same one.
+
+    The one that it was comes second: what it is doing as that one goes on. Those before are forgotten.
+    """
+    former = next(iter(keys), user)
+    return {user: key} if former == user else {user: key, former: keys[former]}
 
 
 def fsid_of(said: bytes) -> str:

@@ -1,12 +1,12 @@
 """The images of a Ceph storage: RBD images, and clones of protected snapshots of them.
 
 What a volume is made on has a snapshot that is called as the image above it. An image of the cache has one
-snapshot only, of its own name, which all volumes of it are clones of.
+snapshot only, of its own name, which all volumes of it are clones of. It may be a clone itself, of an image
+of a backup storage in the same cluster: that one's pool can be read only.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import logging
@@ -18,8 +18,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from agentkit.errors import HardpointError
-from agentkit.rbd import SLOW_LIMIT_S, ClusterUse, Image, Parent, Pool, Rbd, Snapshot, Trashed
-from kvmagent.protocol_ceph import OWN_IMAGE, RAW, CephCluster, RbdPlace, rbd_place
+from agentkit.rbd import SLOW_LIMIT_S, ClusterUse, Image, Parent, Pool, Rbd, Trashed
+from agentkit.rbd_removal import remove_image, remove_snapshot
+from kvmagent.protocol_ceph import OWN_IMAGE, RAW, CephCluster, RbdPlace, backup_place, rbd_place
 from kvmagent.protocol_storage import Capacity, DiskReply
 from kvmagent.storage.backend import PARTIAL, check_name
 from kvmagent.storage.children import refused
@@ -27,8 +28,6 @@ from kvmagent.storage.qemu_img import check_format
 
 log = logging.getLogger(__name__)
 
-WATCHED_S, WATCHED_PAUSE_S = 60.0, 2.0
-"""So long a client that was killed keeps an image from being removed, at most."""
 _QUIET = "--no-progress"
 
 
@@ -66,13 +65,17 @@ class RbdImages:
 
     def below(self, name: str, backing: str | None) -> str | None:
         """Return the pool and the image."""
-        return None if backing is None else self.place(backing).named
+        return None if backing is None else self._standing(backing).named
+
+    def _standing(self, name: str) -> RbdPlace:
+        """Return where an image is that others may stand on: a backup storage's, too."""
+        return backup_place(name) or self.place(name)
 
     @asynccontextmanager
     async def opened(self, *names: str, chain: bool = False, shared: bool = False) -> AsyncIterator[None]:
         """They can be opened whenever the cluster answers."""
         for name in names:
-            self.place(name)
+            self._standing(name)
         yield
 
     async def exists(self, name: str) -> bool:
@@ -112,11 +115,14 @@ class RbdImages:
         if backing is None:
             await self._rbd.rbd("create", "--size", f"{size}B", place.named)
             return
-        _check_raw(backing, backing_format)
-        below = self.place(backing)
-        cached = below.pool == self._cluster.cache_pool
-        snapshot = below.image if cached else self.place(name).image
-        await self._protect(below, snapshot, alone=not cached)
+        if backing_format != RAW:
+            raise refused(f"{backing} cannot be {backing_format}: RBD images are raw", "report it")
+        below = self._standing(backing)
+        snapshot = below.image
+        if backup_place(backing) is None:
+            cached = below.pool == self._cluster.cache_pool
+            snapshot = below.image if cached else self.place(name).image
+            await self._protect(below, snapshot, alone=not cached)
         await self._rbd.rbd("clone", f"{below.named}@{snapshot}", place.named)
         made = await self._find(place)
         if size is not None and made is not None and made.size < size:
@@ -130,7 +136,7 @@ class RbdImages:
         known = {each.name: each for each in await self._rbd.snapshots(below.pool, found.id)}
         if alone:  # others that nothing is a clone of are of attempts that came to nothing
             for other in known.keys() - {name}:
-                await self._drop_snapshot(below, other, known[other])
+                await remove_snapshot(self._rbd, f"{below.named}@{other}", known[other])
         if name not in known:
             await self._rbd.rbd("snap", "create", f"{below.named}@{name}", _QUIET)
         if name not in known or not known[name].is_protected:
@@ -196,17 +202,18 @@ class RbdImages:
                 )
         return error
 
-    async def remove(self, names: list[str], trash: str | None) -> None:
+    async def remove(self, names: list[str], trash: str | None) -> list[str]:
         """Remove images and folders of them, or put them into the trash of their pool.
 
-        What others are clones of goes into the trash, too, and is removed after them.
+        What others are clones of goes into the trash, too, and is removed after them. Returned are the cached
+        images that are there still, as clones of them are in the trash.
         """
         going: dict[str, set[str]] = {}
         for name in names:
             place = self.place(name)
             found = [place.image]
             if place.is_folder:
-                found = [image for image in await self._rbd.names(place.pool) if place.has(image)]
+                found += [image for image in await self._rbd.names(place.pool) if place.has(image)]
             going.setdefault(place.pool, set()).update(found)
         for pool, images in going.items():
             left = sorted(images) if trash is not None else await self._drop(pool, images)
@@ -214,6 +221,9 @@ class RbdImages:
                 done = await self._rbd.try_rbd("trash", "mv", f"{pool}/{image}", "--expires-at", "now")
                 if done.returncode != errno.ENOENT:
                     done.check()
+        pool = self._cluster.cache_pool
+        trashed = {each.name for each in await self._rbd.trash(pool)} if pool in going else set()
+        return sorted(f"{pool}/{image}" for image in trashed & going.get(pool, set()))
 
     async def purge(self, older_than_s: int) -> int:
         """Remove what was put into the trash before, and is below nothing."""
@@ -255,43 +265,17 @@ class RbdImages:
         return []
 
     async def _drop_one(self, pool: str, name: str) -> bool:
-        place = RbdPlace(pool, name)
-        image = await self._find(place)
-        if image is None:
-            return True
-        for snapshot in await self._rbd.snapshots(pool, image.id):
-            if not await self._drop_snapshot(place, snapshot.name, snapshot):
-                return False
-        until = time.monotonic() + WATCHED_S
-        while True:
-            done = await self._rbd.try_rbd("rm", place.named, _QUIET, limit_s=SLOW_LIMIT_S)
-            if done.returncode in (0, errno.ENOENT):
-                break
-            if done.returncode != errno.EBUSY or time.monotonic() > until:
-                done.check()
-            await asyncio.sleep(WATCHED_PAUSE_S)
-        if image.parent is not None:
+        image = await self._rbd.image(pool, name)
+        if not await remove_image(self._rbd, pool, name):
+            return False
+        if image is not None and image.parent is not None:
             await self._release(image.parent)
         return True
 
-    async def _drop_snapshot(self, place: RbdPlace, name: str, known: Snapshot | None = None) -> bool:
-        """Remove a snapshot, gone already or not; False: something is a clone of it."""
-        spec = f"{place.named}@{name}"
-        if known is None or known.is_protected:
-            done = await self._rbd.try_rbd("snap", "unprotect", spec)
-            if done.returncode == errno.EBUSY:
-                return False
-            if done.returncode not in (errno.ENOENT, errno.EINVAL):  # gone, or not protected
-                done.check()
-        done = await self._rbd.try_rbd("snap", "rm", spec, _QUIET)
-        if done.returncode != errno.ENOENT:
-            done.check()
-        return True
-
     async def _release(self, parent: Parent) -> None:
-        """Remove the snapshot that an image was a clone of, unless it is one that the cache keeps."""
-        if parent.pool != self._cluster.cache_pool or parent.snapshot != parent.image:
-            await self._drop_snapshot(RbdPlace(parent.pool, parent.image), parent.snapshot)
+        """Remove the snapshot that an image was a clone of, unless the cache or a backup storage keeps it."""
+        if parent.pool in self._cluster.pools and parent.snapshot != parent.image:
+            await remove_snapshot(self._rbd, f"{parent.pool}/{parent.image}@{parent.snapshot}")
 
 
 def _check_raw(name: str, disk_format: str) -> None:

@@ -157,7 +157,7 @@ class LvImages(QemuImages):
         """Ask up to where the process has got that writes it."""
         return int(await self._children.do("written", QUICK_LIMIT_S, path=self.path(name)))
 
-    async def remove(self, names: list[str], trash: str | None) -> None:
+    async def remove(self, names: list[str], trash: str | None) -> list[str]:
         """Remove logical volumes, or mark and rename them: a volume that is open anywhere is not removed."""
         for name in names:
             check_name(self._group.uuid, name)
@@ -165,11 +165,12 @@ class LvImages(QemuImages):
         going = list({each.lv: each for name in names for each in under(there, name)}.values())
         if trash is None:
             await self._drop(going)
-            return
+            return []
         for volume in going:
             lv = f"{self._group.uuid}/{volume.lv}"
             await self._group.change("lvchange", "--addtag", trash_tag(trash, int(time.time())), lv)
             await self._group.change("lvrename", self._group.uuid, volume.lv, trashed_lv(volume.lv, trash))
+        return []
 
     async def purge(self, older_than_s: int) -> int:
         """Remove what is in the trash for longer."""

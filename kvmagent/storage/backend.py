@@ -94,8 +94,11 @@ class Images(Protocol):
     async def arrived(self, name: str) -> int:
         """Return how many bytes of what has the partial name are written."""
 
-    async def remove(self, names: list[str], trash: str | None) -> None:
-        """Remove images and folders of images, or put them into a folder of the trash."""
+    async def remove(self, names: list[str], trash: str | None) -> list[str]:
+        """Remove images and folders of images, or put them into a folder of the trash.
+
+        Return what has to stay in the trash of what was to be removed, as something stands on it.
+        """
 
     async def purge(self, older_than_s: int) -> int:
         """Remove what has been in the trash for longer; return how many folders that were."""

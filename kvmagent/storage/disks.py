@@ -128,22 +128,22 @@ class Disks:
 
         return await self._keeper.use(command.storage, work)
 
-    async def remove(self, command: RemoveFiles) -> None:
-        """Remove files and folders, or move them to the trash.
+    async def remove(self, command: RemoveFiles) -> list[str]:
+        """Remove files and folders, or move them to the trash; return what has to stay there.
 
         What is not whole is removed alone only when nobody makes a whole one of it.
         """
 
-        async def work(storage: Watched) -> None:
+        async def work(storage: Watched) -> list[str]:
             async with AsyncExitStack() as stack:
                 for path in command.paths:
                     whole = path.removesuffix(PARTIAL)
                     if whole not in command.paths:
                         made = self._made(storage.images.path(whole))
                         await stack.enter_async_context(made)
-                await storage.images.remove(command.paths, command.trash)
+                return await storage.images.remove(command.paths, command.trash)
 
-        await self._keeper.use(command.storage, work)
+        return await self._keeper.use(command.storage, work)
 
     async def purge(self, command: PurgeTrash) -> int:
         """Remove what has been in the trash for long; return how many folders that were."""

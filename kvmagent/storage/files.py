@@ -79,11 +79,12 @@ class FileImages(QemuImages):
         """Return how long the partial file is."""
         return int(await self._children.do("size", QUICK_LIMIT_S, path=self.path(name) + PARTIAL))
 
-    async def remove(self, names: list[str], trash: str | None) -> None:
+    async def remove(self, names: list[str], trash: str | None) -> list[str]:
         """Remove files and folders, or move them to the trash."""
         for name in names:
             check_name(self._uuid, name)
         await self._children.do("remove", COPY_LIMIT_S, root=str(self._root), paths=names, trash=trash)
+        return []
 
     async def purge(self, older_than_s: int) -> int:
         """Empty the trash of what is old."""

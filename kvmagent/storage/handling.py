@@ -156,8 +156,7 @@ async def rebase_disk(context: HasStorages, command: RebaseDisk) -> DiskReply:
 
 async def remove_files(context: HasStorages, command: RemoveFiles) -> RemoveFilesReply:
     """Remove files."""
-    await context.storages.disks.remove(command)
-    return RemoveFilesReply()
+    return RemoveFilesReply(kept=await context.storages.disks.remove(command))
 
 
 async def purge_trash(context: HasStorages, command: PurgeTrash) -> PurgeTrashReply:

@@ -99,7 +99,7 @@ class StorageKeeper:
         self._grace_s = grace_s
         self._watched: dict[str, Watched] = {}
         self._patience_s = patience_s
-        self._patient_until = 0.0
+        self._patient_until: float | None = None
         self._news = asyncio.Condition()
         self._initialising: dict[str, asyncio.Lock] = {}
 
@@ -164,8 +164,11 @@ class StorageKeeper:
     async def _known(self, uuid: str) -> Watched | None:
         """Return a storage; an agent that has just started waits for what the management node says."""
         if uuid not in self._watched:
+            until = self._patient_until
+            if until is None:  # tasks from before a restart begin before the storages are looked after
+                until = asyncio.get_running_loop().time() + self._patience_s
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(self._patient_until), self._news:
+                async with asyncio.timeout_at(until), self._news:
                     await self._news.wait_for(lambda: uuid in self._watched)
         return self._watched.get(uuid)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
@@ -115,13 +115,22 @@ def seen(xml: str, state: VmState) -> VmSeen | None:
     )
 
 
-def moved(xml: str, console_address: str) -> str:
-    """Return a domain's XML for a host that shows screens at another address."""
+def moved(xml: str, console_address: str, users: Mapping[str, str]) -> str:
+    """Return a domain's XML for a host that shows screens at another address.
+
+    `users` are the clients that it opens images of Ceph storages as, by the storages' uuids: their keys are
+    the ones that the other host has.
+    """
     root = ET.fromstring(xml)  # noqa: S314 libvirt wrote it
     for graphics in root.iterfind("devices/graphics"):
         graphics.set("listen", console_address)
         for listen in graphics.iterfind("listen[@type='address']"):
             listen.set("address", console_address)
+    secrets = {dashed(uuid): user for uuid, user in users.items()}
+    for auth in root.iterfind("devices/disk/source/auth"):
+        secret = auth.find("secret")
+        uuid = secret.get("uuid", "") if secret is not None else ""
+        auth.set("username", secrets.get(uuid, auth.get("username", "")))
     return ET.tostring(root, encoding="unicode")
 
 

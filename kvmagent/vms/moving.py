@@ -135,12 +135,13 @@ class LibvirtMoves:
             return None
         flags = FLAGS | (MIGRATE_AUTO_CONVERGE if command.auto_converge else 0)
         name, there = dashed(command.uuid), command.console_address
+        users = {disk.rbd.storage_uuid: disk.rbd.user for disk in command.disks if disk.rbd is not None}
         async with tunnel(command.url, command.token, self._ca) as way:
             uri = f"qemu+unix:///system?socket={way.socket}"
             try:
                 await self._libvirt.call(
                     lambda session: session.migrate(
-                        name, uri, lambda xml: moved(xml, there), flags, command.downtime_ms
+                        name, uri, lambda xml: moved(xml, there, users), flags, command.downtime_ms
                     ),
                     limit_s=None,
                 )

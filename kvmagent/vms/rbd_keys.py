@@ -13,8 +13,8 @@ from kvmagent.vms.domain_xml import dashed, secret_xml
 from kvmagent.vms.library import NO_SECRET, LibvirtError, Session
 from kvmagent.vms.libvirt import Libvirt
 
-KeyOf = Callable[[str], Awaitable[str]]
-"""Returns the key of a storage, as `ceph auth get-key` has it."""
+KeyOf = Callable[[str, str], Awaitable[str]]
+"""Returns the key that this host has of a storage as a client, as `ceph auth get-key` has it."""
 
 
 class RbdKeys:
@@ -29,8 +29,10 @@ class RbdKeys:
 
         Raises HardpointError (SYS.1006).
         """
-        for uuid in sorted({disk.rbd.storage_uuid for disk in disks if disk.rbd is not None}):
-            set_secret = functools.partial(_set, secret_xml(uuid), _decoded(uuid, await self._key_of(uuid)))
+        clients = {disk.rbd.storage_uuid: disk.rbd.user for disk in disks if disk.rbd is not None}
+        for uuid, user in sorted(clients.items()):
+            key = _decoded(uuid, await self._key_of(uuid, user))
+            set_secret = functools.partial(_set, secret_xml(uuid), key)
             try:
                 await self._libvirt.call(set_secret)
             except LibvirtError as error:

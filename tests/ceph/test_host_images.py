@@ -182,14 +182,14 @@ async def test_images_are_made_grow_and_go_and_their_key_is_for_root_only(
     keyring = next(host.root.glob("ceph/*/keyring"))
     assert stat.S_IMODE(keyring.stat().st_mode) == 0o600
     assert stat.S_IMODE(keyring.parent.stat().st_mode) == 0o700
-    assert await host.ceph.key(host.storage.uuid) == host.key
+    assert await host.ceph.key(host.storage.uuid, host.storage.ceph.user) == host.key
     assert host.key not in caplog.text
     capacity = await host.disks.capacity(host.storage)
     assert capacity.total >= capacity.available > 0
     await host.keeper.release(host.storage)
     assert not keyring.parent.exists()
     with pytest.raises(HardpointError, match="has no key"):
-        await host.ceph.key(host.storage.uuid)
+        await host.ceph.key(host.storage.uuid, host.storage.ceph.user)
 
 
 async def test_overlays_keep_what_was_and_leave_no_snapshot(host: Host, cluster: Cluster) -> None:

@@ -123,7 +123,7 @@ async def test_a_vm_boots_from_an_rbd_image_and_its_key_goes_with_the_storage(
     await host.vms.start(vm)
     assert (await host.vms.attach(vm.uuid, more)).disks == sorted([vm.disks[0].volume_uuid, more.volume_uuid])
     (pid,) = libvirtd.processes()
-    key = await host.ceph.key(host.storage.uuid)
+    key = await host.ceph.key(host.storage.uuid, host.storage.ceph.user)
     assert key not in Path(f"/proc/{pid}/cmdline").read_text()
     assert key not in (await host.vms.xml(vm.uuid) or "")
     assert [

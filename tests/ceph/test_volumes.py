@@ -21,6 +21,7 @@ from tests.node import Answer, Node, Rest, run_node
 
 __all__ = ["libvirtd", "one_libvirtd"]
 
+HOST = "127.0.4.1"
 LOGIN = {"username": "root", "password": "unused"}
 
 
@@ -85,7 +86,7 @@ def scene(tmp_path: Path, cluster: Cluster, libvirtd: Libvirtd) -> Iterator[Scen
         setting(admin, "primaryStorage.deletePool", "true")
         zone = admin.create("/zones", name="zone")["uuid"]
         place = admin.create("/clusters", name="c", zoneUuid=zone, hypervisorType="KVM")["uuid"]
-        host = admin.create("/hosts/kvm", name="h", managementIp="127.0.4.1", clusterUuid=place, **LOGIN)
+        host = admin.create("/hosts/kvm", name="h", managementIp=HOST, clusterUuid=place, **LOGIN)
         local = admin.create("/primary-storage/local-storage", name="p", url="/p", zoneUuid=zone)["uuid"]
         ceph = admin.create(PRIMARY, monUrls=[mon_url(cluster, 0)], name="ceph", zoneUuid=zone)["uuid"]
         made = Scene(node, admin, zone, place, host["uuid"], ceph, local)

@@ -126,6 +126,7 @@ SERVED = {
 
 BESIDE_THE_MANUAL = {
     "RecoverSharedBlockGroup",
+    "RotateCephPrimaryStorageKey",
     "AddImage",
     "ChangeImageState",
     "DeleteImage",

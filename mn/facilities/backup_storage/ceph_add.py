@@ -91,7 +91,7 @@ class AddCephBackupStorage(Create, path="/backup-storage/ceph", reply=CEPH_STORA
         found = await join_all(job, logins, None, {url.hostname: url.mon_port for url in urls})
         await job.transact(save_cluster, KIND, uuid, found.fsid)
         task = job.task_uuid()
-        await job.step(make_pool, services, found.at, uuid, pool, task, create, undo=undo_pool)
+        await job.step(make_pool, services, KIND, found.at, uuid, pool, task, create, undo=undo_pool)
         await settle(job, KIND, uuid, found)
         await job.step(follow_all, services, [each for each in logins if each.hostname not in found.failed])
 

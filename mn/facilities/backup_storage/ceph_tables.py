@@ -16,8 +16,8 @@ from mn.facilities.backup_storage.tables import (
     locate_by,
 )
 from mn.facilities.cascade import part_of
+from mn.facilities.ceph.asking import agent_of
 from mn.facilities.ceph.clusters import pool_of
-from mn.facilities.ceph.mons import agent_of
 from mn.facilities.ceph.tables import Kind, kinds, mon_table
 from mn.query.resource import Relation, Resource
 
@@ -60,6 +60,6 @@ def locate(connection: Connection, row: Row[Any]) -> Store:
     return Store(row.uuid, row.name, row.type, at.address, at.port, at.agent, at.server_uuid, row.pool_name)
 
 
-KIND = Kind("backup storage", CEPH_STORAGE, mons_table, OWNER, refresh)
+KIND = Kind("backup storage", CEPH_STORAGE, mons_table, OWNER, "pool_name", refresh)
 kinds.append(KIND)
 locate_by(CEPH_TYPE, locate)

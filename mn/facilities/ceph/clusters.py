@@ -5,8 +5,17 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 
+import msgspec
+
 from agentkit.errors import Blame, HardpointError
 from cephagent.protocol import ClusterReport, MonReport, PoolReport
+
+
+class ClusterPool(msgspec.Struct, frozen=True):
+    """A pool of a cluster."""
+
+    fsid: str
+    pool: str
 
 
 def mon_at(report: ClusterReport, hostname: str, port: int) -> MonReport | None:

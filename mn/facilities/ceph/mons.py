@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from agentkit.errors import Blame, HardpointError
-from agentkit.wire import Command
 from cephagent.protocol import ClusterReport
 from mn.db.schema import new_uuid, now_s
 from mn.db.vault import Vault
+from mn.facilities.ceph.asking import At, agent_on
 from mn.facilities.ceph.clusters import check_mon, check_one_cluster
 from mn.facilities.ceph.servers import (
     Joined,
@@ -29,35 +29,17 @@ from mn.facilities.ceph.tables import (
     HIDDEN,
     SEALED_FOR,
     Kind,
-    endpoint_of,
     kinds,
     server_named,
-    server_of,
-    server_table,
 )
 from mn.facilities.ceph.urls import MonUrl
 from mn.facilities.common import find
 from mn.facilities.hosts.connecting import reporter
-from mn.fleet.client import Endpoint
 from mn.rest.services import Job, Services
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
-
-
-class At(msgspec.Struct, frozen=True):
-    """The agent that is asked to do something with a storage's cluster."""
-
-    server_uuid: str
-    address: str
-    port: int
-    agent: str
-
-    @property
-    def endpoint(self) -> Endpoint:
-        """Where it listens."""
-        return Endpoint(self.server_uuid, self.address, self.port, self.agent)
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -212,7 +194,8 @@ async def follow_all(services: Services, logins: list[Login]) -> None:
 def save_cluster(connection: Connection, kind: Kind, storage_uuid: str, fsid: str) -> None:
     """Write the cluster of a storage, and how it and its monitors are.
 
-    Raises HardpointError (SYS.1007) when another storage of the kind has the cluster.
+    Raises HardpointError (SYS.1007) when another storage of the kind has the cluster, or one of the other
+    kind has its images in the same pool.
     """
     table = kind.resource.table
     others = (table.c.fsid == fsid) & (table.c.uuid != storage_uuid)
@@ -225,8 +208,30 @@ def save_cluster(connection: Connection, kind: Kind, storage_uuid: str, fsid: st
             remedy="use that one, or add pools or monitors to it",
             blame=Blame.CALLER,
         )
+    _check_apart(connection, kind, storage_uuid, fsid)
     connection.execute(update(table).where(table.c.uuid == storage_uuid).values(fsid=fsid))
     refresh_storage(connection, kind, storage_uuid)
+
+
+def _check_apart(connection: Connection, kind: Kind, storage_uuid: str, fsid: str) -> None:
+    """Raise HardpointError (SYS.1007) when a storage of another kind has its images in the same pool.
+
+    They are called by the same uuids there: what removes one would remove the other.
+    """
+    pool = getattr(find(connection, kind.resource, storage_uuid), kind.image_pool)
+    for other in kinds:
+        theirs = other.resource.table.c
+        same = (theirs.fsid == fsid) & (theirs[other.image_pool] == pool) & (theirs.uuid != storage_uuid)
+        row = connection.execute(select(theirs.name, theirs.uuid).where(same)).first()
+        if row is not None:
+            raise HardpointError(
+                "SYS.1007",
+                "Invalid argument",
+                f"pool {pool} of the Ceph cluster {fsid} has the images of {other.what} {row.name} "
+                f"({row.uuid}), whose names those of {kind.what} {storage_uuid} would have",
+                remedy="name another pool, or leave it out to have one made",
+                blame=Blame.CALLER,
+            )
 
 
 def all_logins(connection: Connection, kind: Kind, storage_uuid: str) -> list[Login]:
@@ -257,36 +262,6 @@ def logins_on(connection: Connection, kind: Kind, storage_uuid: str, hostnames: 
 def recheck(connection: Connection, kind: Kind, storage_uuid: str) -> None:
     """Write how a storage is by what the agents said last."""
     refresh_storage(connection, kind, storage_uuid)
-
-
-def agent_on(connection: Connection, server_uuid: str) -> At:
-    """Return the agent of a server."""
-    row = connection.execute(select(server_table).where(server_table.c.uuid == server_uuid)).one()
-    return _at(row)
-
-
-def agent_of(connection: Connection, kind: Kind, storage_uuid: str) -> At:
-    """Return an agent beside a monitor that works. Raises HardpointError (SYS.1006) when there is none."""
-    mons = kind.mon_rows(connection, storage_uuid)
-    for mon in mons:
-        server = server_of(connection, mon.server_uuid)
-        if mon.status == "Connected" and server is not None and server.agent_port is not None:
-            return _at(server)
-    row = find(connection, kind.resource, storage_uuid)
-    reasons = "; ".join(f"{mon.hostname}: {mon.reason or mon.status}" for mon in mons)
-    raise HardpointError(
-        "SYS.1006",
-        "Operation failed",
-        f"{kind.what} {row.name} ({storage_uuid}) has no monitor that can be asked: {reasons}",
-        remedy="see that a monitor and its agent run, then reconnect the storage",
-    )
-
-
-async def ask(services: Services, at: At, command: Command[R], task_uuid: str) -> R:
-    """Have an agent do something once."""
-    reply = await services.fleet.call(at.endpoint, command, task_uuid)
-    services.fleet.acknowledge(at.endpoint, task_uuid)
-    return reply
 
 
 def update_mon(
@@ -333,8 +308,3 @@ def _check_free(connection: Connection, kind: Kind, hostname: str, mon_uuid: str
                 remedy="name another host, or remove the monitor there first",
                 blame=Blame.CALLER,
             )
-
-
-def _at(row: Row[Any]) -> At:
-    endpoint = endpoint_of(row)
-    return At(endpoint.host_uuid, endpoint.address, endpoint.port, endpoint.agent)

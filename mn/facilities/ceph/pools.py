@@ -7,8 +7,9 @@ from typing import Annotated
 from msgspec import Meta
 
 from cephagent.protocol import AddPool, PoolReport, RemovePool
-from mn.facilities.ceph.mons import At, ask
+from mn.facilities.ceph.asking import At, ask
 from mn.facilities.ceph.servers import save_report
+from mn.facilities.ceph.tables import Kind
 from mn.rest.services import Services
 
 PoolNameParameter = Annotated[
@@ -21,23 +22,25 @@ PoolNameParameter = Annotated[
 
 
 async def make_pool(
-    services: Services, at: At, storage_uuid: str, pool: str, task_uuid: str, create: bool
+    services: Services, kind: Kind, at: At, storage_uuid: str, pool: str, task_uuid: str, create: bool
 ) -> PoolReport:
     """Have a pool made, or found."""
     command = AddPool(pool=pool, owner=storage_uuid, create=create)
-    reply = await ask(services, at, command, task_uuid)
-    await services.db.write(save_report, at.server_uuid, reply.inventory)
+    answered, reply = await ask(services, kind, storage_uuid, command, task_uuid, at)
+    await services.db.write(save_report, answered.server_uuid, reply.inventory)
     return reply.pool
 
 
 async def undo_pool(
-    services: Services, at: At, storage_uuid: str, pool: str, task_uuid: str, create: bool
+    services: Services, kind: Kind, at: At, storage_uuid: str, pool: str, task_uuid: str, create: bool
 ) -> None:
     """Remove a pool that was made."""
     if create:
-        await unmake_pool(services, at, storage_uuid, pool, f"{int(task_uuid, 16) ^ 1:032x}")
+        await unmake_pool(services, kind, at, storage_uuid, pool, f"{int(task_uuid, 16) ^ 1:032x}")
 
 
-async def unmake_pool(services: Services, at: At, storage_uuid: str, pool: str, task_uuid: str) -> None:
+async def unmake_pool(
+    services: Services, kind: Kind, at: At, storage_uuid: str, pool: str, task_uuid: str
+) -> None:
     """Have a pool of a storage's own removed."""
-    await ask(services, at, RemovePool(pool=pool, owner=storage_uuid), task_uuid)
+    await ask(services, kind, storage_uuid, RemovePool(pool=pool, owner=storage_uuid), task_uuid, at)

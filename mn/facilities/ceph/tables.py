@@ -79,13 +79,15 @@ def mon_table(name: str, owner: str, owner_table: str, what: str) -> Table:
 class Kind:
     """A kind of storage that has monitors; its table has the columns `fsid` and `status`.
 
-    `refresh` writes what a report says of a storage; it is given None when nobody reports.
+    The column `image_pool` has the pool whose RBD images are called by the uuids of images. `refresh` writes
+    what a report says of a storage; it is given None when nobody reports.
     """
 
     what: str
     resource: Resource
     mons: Table
     owner: str
+    image_pool: str
     refresh: Callable[[Connection, Row[Any], ClusterReport | None], None]
 
     def mon_rows(self, connection: Connection, uuid: str) -> list[Row[Any]]:

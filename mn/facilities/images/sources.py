@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from agentkit.errors import Blame, HardpointError
-from mn.facilities.backup_storage.tables import Store, backup_storage_table, store_of, zone_ref_table
+from mn.facilities.backup_storage.tables import (
+    CEPH_TYPE,
+    Store,
+    backup_storage_table,
+    store_of,
+    zone_ref_table,
+)
+from mn.facilities.ceph.clusters import ClusterPool
 from mn.facilities.common import find
 from mn.facilities.images.storing import open_image
 from mn.facilities.images.tables import IMAGE, ref_table
@@ -32,6 +41,8 @@ class ImageSource(msgspec.Struct, frozen=True, kw_only=True):
     virtual_size: int
     format: str
     expires: float
+    origins: list[ClusterPool]
+    """Pools of Ceph backup storages that it lies in: what is in the same cluster can be a clone of it."""
 
 
 async def image_source(job: Job, image_uuid: str, zone_uuid: str) -> ImageSource:
@@ -44,6 +55,7 @@ async def image_source(job: Job, image_uuid: str, zone_uuid: str) -> ImageSource
     task = job.task_uuid()
     opened = await job.step(open_image, job.services, store, image_uuid, LIFETIME_S, task)
     held = opened.held
+    origins = await job.transact(find_origins, image_uuid, zone_uuid)
     return ImageSource(
         image_uuid=image_uuid,
         url=opened.url,
@@ -53,6 +65,7 @@ async def image_source(job: Job, image_uuid: str, zone_uuid: str) -> ImageSource
         virtual_size=held.virtual_size,
         format=held.image.format,
         expires=opened.expires,
+        origins=origins,
     )
 
 
@@ -64,19 +77,34 @@ def choose_store(connection: Connection, image_uuid: str, zone_uuid: str) -> Sto
         raise _refused(f"{what} is {image.status}", "wait until it is Ready, or recover it")
     if image.state != "Enabled":
         raise _refused(f"{what} is {image.state}", "enable it (ChangeImageState)")
-    storage, ref, zone = backup_storage_table, ref_table, zone_ref_table
-    attached = select(zone.c.backup_storage_uuid).where(zone.c.zone_uuid == zone_uuid)
-    holding = select(ref.c.backup_storage_uuid).where(ref.c.image_uuid == image_uuid, ref.c.status == "Ready")
-    query = select(storage).where(storage.c.uuid.in_(holding), storage.c.uuid.in_(attached))
-    rows = list(connection.execute(query.order_by(storage.c.seq)))
+    rows = _holding(connection, image_uuid, zone_uuid)
     for row in rows:
-        if (row.status, row.state) == ("Connected", "Enabled"):
+        if _usable(row):
             return store_of(connection, row)
     if not rows:
         remedy = "attach its backup storage to the zone (AttachBackupStorageToZone)"
         raise _refused(f"{what} lies on no backup storage that is attached to zone {zone_uuid}", remedy)
     states = ", ".join(f"{row.name} ({row.uuid}) is {row.status} and {row.state}" for row in rows)
     raise _refused(f"{what} cannot be had now: backup storage {states}", "reconnect or enable one of them")
+
+
+def find_origins(connection: Connection, image_uuid: str, zone_uuid: str) -> list[ClusterPool]:
+    """Return the pools of Ceph backup storages of a zone that have an image and can give it."""
+    rows = _holding(connection, image_uuid, zone_uuid)
+    return [ClusterPool(row.fsid, row.pool_name) for row in rows if row.type == CEPH_TYPE and _usable(row)]
+
+
+def _holding(connection: Connection, image_uuid: str, zone_uuid: str) -> list[Row[Any]]:
+    """Return the backup storages of a zone that an image is Ready on."""
+    storage, ref, zone = backup_storage_table, ref_table, zone_ref_table
+    attached = select(zone.c.backup_storage_uuid).where(zone.c.zone_uuid == zone_uuid)
+    holding = select(ref.c.backup_storage_uuid).where(ref.c.image_uuid == image_uuid, ref.c.status == "Ready")
+    query = select(storage).where(storage.c.uuid.in_(holding), storage.c.uuid.in_(attached))
+    return list(connection.execute(query.order_by(storage.c.seq)))
+
+
+def _usable(row: Row[Any]) -> bool:
+    return (row.status, row.state) == ("Connected", "Enabled")
 
 
 def _refused(details: str, remedy: str) -> HardpointError:

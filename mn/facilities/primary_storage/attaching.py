@@ -188,6 +188,15 @@ async def connect_hosts(services: Services, storage_uuid: str, host_uuids: list[
     await _each(services, storage_uuid, host_uuids, connect_storage)
 
 
+async def try_to_connect_hosts(services: Services, storage_uuid: str, host_uuids: list[str]) -> None:
+    """Have hosts know what has changed of a storage; those that are away are told when they connect."""
+    try:
+        await connect_hosts(services, storage_uuid, host_uuids)
+    except HardpointError as error:
+        extra = {"storage": storage_uuid, "reason": error.details}
+        log.warning("a host does not know of a storage's change", extra=extra)
+
+
 async def release_hosts(services: Services, storage_uuid: str, host_uuids: list[str]) -> None:
     """Have hosts no longer use a storage."""
     await _each(services, storage_uuid, host_uuids, release_storage)

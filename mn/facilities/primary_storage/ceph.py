@@ -6,19 +6,18 @@ import logging
 from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, update
 
 from agentkit.errors import HardpointError
-from cephagent.protocol import TakeKey
+from cephagent.protocol import DropClones, PurgeTrash, TakeKey
 from kvmagent.protocol_ceph import RAW, in_pool, rbd_place
 from kvmagent.protocol_storage import StorageKind, StorageSpec
 from mn.db.global_settings import CEPH_DELETE_POOL
 from mn.db.schema import new_uuid
+from mn.facilities.ceph.asking import agent_of, ask
 from mn.facilities.ceph.caring import leave, reconnect
 from mn.facilities.ceph.changing import MonUrls
 from mn.facilities.ceph.mons import (
-    agent_of,
-    ask,
     drop_mons,
     follow_all,
     insert_mons,
@@ -34,16 +33,22 @@ from mn.facilities.ceph.urls import MonUrl, parse_mon_urls
 from mn.facilities.common import add, find, inventory
 from mn.facilities.primary_storage.ceph_hosts import (
     cluster_of,
+    load_clients,
     load_mons,
     named_pools,
+    pool_names,
     tagged_pool,
-    user_of,
-    wanted_key,
 )
+from mn.facilities.primary_storage.ceph_keys import give_key, give_keys
 from mn.facilities.primary_storage.ceph_pools import insert_pool
 from mn.facilities.primary_storage.ceph_tables import CACHE, CEPH_STORAGE, DATA, KIND, ROOT, pools_of
 from mn.facilities.primary_storage.driver import Driver, register_driver
-from mn.facilities.primary_storage.tables import CEPH, PRIMARY_STORAGE, primary_storage_table
+from mn.facilities.primary_storage.tables import (
+    CEPH,
+    PRIMARY_STORAGE,
+    host_ref_table,
+    primary_storage_table,
+)
 from mn.facilities.tags.rules import drop_tags
 from mn.facilities.zones import ZONE
 from mn.rest.operation import Create, Reply
@@ -96,15 +101,36 @@ class CephDriver(Driver):
         """Volumes are clones, which raw images only can have."""
         return self.disk_format
 
-    async def key(self, services: Services, uuid: str) -> str | None:
+    async def key(self, services: Services, storage: StorageSpec) -> str | None:
         """Ask an agent beside a monitor, which makes it where there is none; hosts may have it without."""
-        try:
-            at = await services.db.read(agent_of, KIND, uuid)
-            command = await services.db.read(wanted_key, uuid)
-            return (await ask(services, at, command, new_uuid())).key
-        except HardpointError as error:
-            log.warning("no key of a Ceph storage", extra={"storage": uuid, "reason": error.details})
+        if storage.ceph is None:
             return None
+        try:
+            return await give_key(services, storage.uuid, storage.ceph.user)
+        except HardpointError as error:
+            log.warning("no key of a Ceph storage", extra={"storage": storage.uuid, "reason": error.details})
+            return None
+
+    def gave_key(self, connection: Connection, storage: StorageSpec, host_uuid: str) -> None:
+        """Write which client the host is."""
+        refs = host_ref_table
+        mine = (refs.c.primary_storage_uuid == storage.uuid) & (refs.c.host_uuid == host_uuid)
+        user = storage.ceph.user if storage.ceph is not None else None
+        connection.execute(update(refs).where(mine).values(ceph_client=user))
+
+    async def let_read_origins(self, services: Services, uuid: str) -> None:
+        """Have the hosts' keys read the pools that images of the cache are clones of, or are to be."""
+        await give_keys(services, uuid)
+
+    async def leave_origins(self, services: Services, uuid: str, pools: list[str]) -> None:
+        """Take that back where nothing of a pool is needed; deleted images there may go now."""
+        try:
+            await give_keys(services, uuid)
+            for pool in pools:
+                await ask(services, KIND, uuid, PurgeTrash(pool=pool), new_uuid())
+        except HardpointError as error:  # both are done again by the hour, and when hosts connect
+            extra = {"storage": uuid, "reason": error.details}
+            log.warning("the pools of backup storages were not left", extra=extra)
 
     def spec(self, connection: Connection, row: Row[Any], host_uuid: str | None = None) -> StorageSpec:
         """Return the cluster as its monitors have it, and the storage's pools."""
@@ -121,15 +147,16 @@ class CephDriver(Driver):
         await reconnect(job, KIND, uuid)
 
     async def remove(self, job: Job, uuid: str) -> None:
-        """Take the hosts' key back, remove the pools that were made for it when the settings say so.
+        """Remove what images of backup storages cannot go for, take the hosts' key back.
 
-        Then the agents go.
+        Remove the pools that were made for it when the settings say so; then the agents go.
         """
+        await job.step(try_to_drop_clones, job.services, uuid, job.task_uuid())
         await job.step(try_to_take_key, job.services, uuid, job.task_uuid())
         if await job.transact(read_switch, job.services.global_settings[CEPH_DELETE_POOL]):
             at = await job.transact(agent_of, KIND, uuid)
             for name in await job.transact(own_pools, uuid):
-                await job.step(unmake_pool, job.services, at, uuid, name, job.task_uuid())
+                await job.step(unmake_pool, job.services, KIND, at, uuid, name, job.task_uuid())
         await leave(job, KIND, uuid)
 
 
@@ -181,7 +208,7 @@ class AddCephPrimaryStorage(Create, path="/primary-storage/ceph", reply=CEPH_STO
         for pool in pools:
             task = job.task_uuid()
             report = await job.step(
-                make_pool, services, found.at, uuid, pool.name, task, pool.create, undo=undo_pool
+                make_pool, services, KIND, found.at, uuid, pool.name, task, pool.create, undo=undo_pool
             )
             await job.transact(insert_pool, uuid, pool.name, pool.type, pool.create, report)
         await settle(job, KIND, uuid, found)
@@ -232,13 +259,25 @@ def read_switch(_connection: Connection, value: float) -> bool:
     return bool(value)
 
 
-async def try_to_take_key(services: Services, uuid: str, task_uuid: str) -> None:
-    """Take the key of a storage's hosts from the cluster; a cluster that cannot be asked keeps it."""
+async def try_to_drop_clones(services: Services, uuid: str, task_uuid: str) -> None:
+    """Remove cached images that are clones of a backup storage's, which could not be removed before them."""
     try:
-        at = await services.db.read(agent_of, KIND, uuid)
-        await ask(services, at, TakeKey(user=user_of(uuid)), task_uuid)
+        pools = await services.db.read(pool_names, uuid)
+        await ask(services, KIND, uuid, DropClones(pools=pools), task_uuid)
     except HardpointError as error:
-        extra = {"storage": uuid, "client": user_of(uuid), "reason": error.details}
+        extra = {"storage": uuid, "reason": error.details}
+        log.warning("clones of a backup storage's images are left on a Ceph cluster", extra=extra)
+
+
+async def try_to_take_key(services: Services, uuid: str, task_uuid: str) -> None:
+    """Take the keys of a storage's hosts from the cluster; a cluster that cannot be asked keeps them."""
+    clients = await services.db.read(load_clients, uuid)
+    try:
+        for number, client in enumerate(clients):
+            task = f"{int(task_uuid, 16) ^ number:032x}"
+            await ask(services, KIND, uuid, TakeKey(user=client), task)
+    except HardpointError as error:
+        extra = {"storage": uuid, "clients": clients, "reason": error.details}
         log.warning("the key of a Ceph storage is left on its cluster", extra=extra)
 
 

@@ -8,14 +8,13 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, delete, insert, select
 
-from agentkit.errors import HardpointError
 from cephagent.protocol import PoolReport
 from mn.db.schema import new_uuid, now_s
-from mn.facilities.ceph.mons import agent_of
+from mn.facilities.ceph.asking import agent_of
 from mn.facilities.ceph.pools import PoolNameParameter, make_pool, undo_pool
 from mn.facilities.ceph.servers import refresh_storage
 from mn.facilities.common import add, change, find, inventory
-from mn.facilities.primary_storage.attaching import connect_hosts
+from mn.facilities.primary_storage.attaching import try_to_connect_hosts
 from mn.facilities.primary_storage.ceph_tables import (
     CEPH_POOL,
     CEPH_STORAGE,
@@ -27,7 +26,7 @@ from mn.facilities.primary_storage.ceph_tables import (
 from mn.facilities.primary_storage.connecting import load_hosts
 from mn.facilities.primary_storage.refusals import illegal, refused
 from mn.rest.operation import Action, Create, Delete, Query, Reply
-from mn.rest.services import Job, Services
+from mn.rest.services import Job
 from mn.rest.types import Description, Name, Ref, Uuid
 
 log = logging.getLogger(__name__)
@@ -72,21 +71,12 @@ class AddCephPrimaryStoragePool(
         at = await job.transact(agent_of, KIND, storage)
         task = job.task_uuid()
         report = await job.step(
-            make_pool, services, at, storage, self.pool_name, task, self.is_create, undo=undo_pool
+            make_pool, services, KIND, at, storage, self.pool_name, task, self.is_create, undo=undo_pool
         )
         await job.transact(add_pool, uuid, self, report)
-        await job.step(try_to_tell_hosts, services, storage)
+        hosts = await job.transact(load_hosts, storage)
+        await job.step(try_to_connect_hosts, services, storage, hosts)
         return await inventory(services, CEPH_POOL, uuid)
-
-
-async def try_to_tell_hosts(services: Services, storage_uuid: str) -> None:
-    """Have a storage's hosts know its pools, and their key open them; a host that is away is told later."""
-    hosts = await services.db.read(load_hosts, storage_uuid)
-    try:
-        await connect_hosts(services, storage_uuid, hosts)
-    except HardpointError as error:
-        extra = {"storage": storage_uuid, "reason": error.details}
-        log.warning("a host does not know of a new pool", extra=extra)
 
 
 class QueryCephPrimaryStoragePool(

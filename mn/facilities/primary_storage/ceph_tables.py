@@ -129,5 +129,5 @@ def save_pools(connection: Connection, storage_uuid: str, report: ClusterReport)
         save_capacity(connection, Place(storage_uuid), Capacity(total=total, available=available))
 
 
-KIND = Kind("primary storage", CEPH_STORAGE, mons_table, OWNER, refresh)
+KIND = Kind("primary storage", CEPH_STORAGE, mons_table, OWNER, "image_cache_pool_name", refresh)
 kinds.append(KIND)

@@ -67,7 +67,7 @@ async def connect_storage(services: Services, storage_uuid: str, host_uuid: str)
         if wanted is None:
             return
         storage = wanted.at.storage
-        key = await driver_of(storage.kind.value).key(services, storage_uuid)
+        key = await driver_of(storage.kind.value).key(services, storage)
         command = InitStorage(
             storage=storage, first=wanted.first, wipe=wanted.wipe, others=wanted.others, key=key
         )
@@ -80,6 +80,8 @@ async def connect_storage(services: Services, storage_uuid: str, host_uuid: str)
             raise
         told = StorageEvent(storage_uuid=storage_uuid, answering=True, capacity=reply.capacity)
         await services.db.write(save_found, storage_uuid, host_uuid, told)
+        if key is not None:
+            await services.db.write(driver_of(storage.kind.value).gave_key, storage, host_uuid)
         services.fleet.acknowledge(wanted.at.endpoint, task)
 
 

@@ -54,9 +54,18 @@ class Driver:
         """Return how an image is kept in the cache."""
         return image_format
 
-    async def key(self, services: Services, uuid: str) -> str | None:
+    async def key(self, services: Services, storage: StorageSpec) -> str | None:
         """Return the key that hosts use the storage with, None: they have it, or there is none."""
         return None
+
+    def gave_key(self, connection: Connection, storage: StorageSpec, host_uuid: str) -> None:
+        """Write that a host has it."""
+
+    async def let_read_origins(self, services: Services, uuid: str) -> None:
+        """Have hosts able to read what cached images are clones of, beside the storage."""
+
+    async def leave_origins(self, services: Services, uuid: str, pools: list[str]) -> None:
+        """Give back what clones needed that are gone by now; `pools` have what they were clones of."""
 
     def prepare(self, connection: Connection, storage_uuid: str, host_uuid: str) -> None:
         """Write what a host needs before the storage is initialised on it."""

@@ -20,10 +20,12 @@ from sqlalchemy import (
 )
 
 from agentkit.errors import HardpointError
-from kvmagent.protocol_ceph import SOURCE
-from kvmagent.protocol_storage import FetchFile
+from agentkit.wire import Command
+from kvmagent.protocol_ceph import SOURCE, backup_name
+from kvmagent.protocol_storage import CreateDisk, DiskReply, FetchFile, StorageSpec
 from mn.db.global_settings import GlobalSettings
 from mn.db.schema import date_columns, identity_columns, metadata, new_uuid, now_s, uuid_column
+from mn.facilities.ceph.clusters import ClusterPool
 from mn.facilities.common import find
 from mn.facilities.primary_storage.capacity import Place, release, reserve
 from mn.facilities.primary_storage.connecting import HostPlace, host_at
@@ -31,13 +33,14 @@ from mn.facilities.primary_storage.driver import driver_of
 from mn.facilities.primary_storage.leaving import when_place_goes
 from mn.facilities.primary_storage.refusals import refused
 from mn.facilities.primary_storage.tables import IMAGE_CACHE, PRIMARY_STORAGE
-from mn.facilities.primary_storage.working import on_disk, remove_files, try_to_remove
+from mn.facilities.primary_storage.working import on_disk, remove_what_can_go, try_to_remove
 from mn.rest.operation import Action, Reply
 from mn.rest.services import Job
 from mn.rest.types import Ref
 
 QCOW2 = "qcow2"
-READY, COMING, GOING = "Ready", "Coming", "Going"
+READY, COMING, GOING, LEFT = "Ready", "Coming", "Going", "Left"
+"""Left: removed by name, but in the storage's trash still, as something else there stands on it."""
 
 image_cache_table = Table(
     "image_cache",
@@ -50,10 +53,13 @@ image_cache_table = Table(
     Column("place", String(65), nullable=False),
     uuid_column("host_uuid"),
     Column("state", String(16), nullable=False),
+    Column("origin_pool", String(128)),
     *date_columns(),
     UniqueConstraint("image_uuid", "place"),
 )
-"""`place` is the storage, with the host of a local one: it makes rows unique, which a null would not."""
+"""`place` is the storage, with the host of a local one: it makes rows unique, which a null would not.
+`origin_pool` is the pool of a backup storage in the same Ceph cluster whose image it is a clone of.
+"""
 
 Users = Callable[[Connection, Place], set[str]]
 """Says which images something at a place stands on."""
@@ -69,7 +75,7 @@ def images_used_by(users: Users) -> None:
 class ImageToCache(msgspec.Struct, frozen=True):
     """An image to be fetched: `size` bytes come, `ca` is the server's authority (PEM).
 
-    It takes `takes` bytes of the storage, None: as many as come.
+    It takes `takes` bytes of the storage, None: as many as come. It lies in the pools `origins`, too.
     """
 
     uuid: str
@@ -80,6 +86,7 @@ class ImageToCache(msgspec.Struct, frozen=True):
     format: str
     ca: str | None = None
     takes: int | None = None
+    origins: list[ClusterPool] = []
 
 
 def cached_path(image_uuid: str, disk_format: str) -> str:
@@ -92,25 +99,19 @@ async def bring_image(job: Job, place: Place, at: HostPlace, image: ImageToCache
 
     Raises HardpointError: PS.1000 for too little room, SYS.1006 when it cannot be had.
     """
-    settings = job.services.global_settings
-    kept_as = driver_of(at.storage.kind.value).cached_format(image.format)
-    path = cached_path(image.uuid, kept_as)
-    if kept_as != image.format:
+    driver = driver_of(at.storage.kind.value)
+    kept_as = driver.cached_format(image.format)
+    path, origin = cached_path(image.uuid, kept_as), origin_of(image, at.storage)
+    if origin is not None:
+        image = msgspec.structs.replace(image, takes=0)
+    elif kept_as != image.format:
         image = msgspec.structs.replace(image, takes=image.virtual_size)
-    there = await job.transact(begin_caching, place, image, settings)
+    there = await job.transact(begin_caching, place, image, job.services.global_settings, origin)
     if not there:
-        command = FetchFile(
-            storage=at.storage,
-            path=path,
-            url=image.url,
-            size=image.size,
-            sha256=image.sha256,
-            format=kept_as,
-            ca=image.ca,
-            source_format=image.format if image.format == QCOW2 else None,
-        )
         try:
-            await on_disk(job, at, command)
+            if origin is not None:
+                await job.step(driver.let_read_origins, job.services, place.storage_uuid)
+            await on_disk(job, at, command_for(at.storage, path, kept_as, image, origin))
         except HardpointError:
             if await job.transact(give_up_caching, place, image.uuid):
                 begun = [f"{path}.partial", f"{path}{SOURCE}"]
@@ -120,21 +121,63 @@ async def bring_image(job: Job, place: Place, at: HostPlace, image: ImageToCache
     return path
 
 
+def origin_of(image: ImageToCache, storage: StorageSpec) -> str | None:
+    """Return the pool of a storage's own cluster that has an image already, None when there is none."""
+    fsid = storage.ceph.fsid if storage.ceph is not None else None
+    return next((origin.pool for origin in image.origins if origin.fsid == fsid), None)
+
+
+def command_for(
+    storage: StorageSpec, path: str, kept_as: str, image: ImageToCache, origin: str | None
+) -> Command[DiskReply]:
+    """Return what brings an image into a storage: a clone of it where it is in the same cluster already."""
+    if origin is not None:
+        backing = backup_name(origin, image.uuid)
+        return CreateDisk(storage=storage, path=path, format=kept_as, backing=backing, backing_format=kept_as)
+    return FetchFile(
+        storage=storage,
+        path=path,
+        url=image.url,
+        size=image.size,
+        sha256=image.sha256,
+        format=kept_as,
+        ca=image.ca,
+        source_format=image.format if image.format == QCOW2 else None,
+    )
+
+
 def begin_caching(
-    connection: Connection, place: Place, image: ImageToCache, settings: GlobalSettings
+    connection: Connection, place: Place, image: ImageToCache, settings: GlobalSettings, origin: str | None
 ) -> bool:
-    """Say whether an image is there; when not, note that it comes and reserve room for it."""
-    row = connection.execute(select(image_cache_table).where(_row(place, image.uuid))).first()
+    """Say whether an image is there; when not, note that it comes, and of what, and reserve room for it."""
+    where = _row(place, image.uuid)
+    row = connection.execute(select(image_cache_table).where(where)).first()
     if row is not None and row.state == GOING:
         raise refused(f"image {image.uuid} is being removed from the cache", "try again")
-    if row is not None:
-        return bool(row.state == READY)
-    reserve(connection, place, image.uuid, IMAGE_CACHE, image.takes or image.size, settings)
-    add_cached(connection, place, image.uuid, COMING)
+    if row is not None and row.state == READY:
+        return True
+    if row is None or row.state == LEFT:
+        takes = image.size if image.takes is None else image.takes
+        reserve(connection, place, image.uuid, IMAGE_CACHE, takes, settings)
+    if row is None:
+        add_cached(connection, place, image.uuid, COMING, origin)
+    else:
+        values = {"state": COMING, "origin_pool": origin or row.origin_pool}
+        connection.execute(update(image_cache_table).where(where).values(**values))
     return False
 
 
-def add_cached(connection: Connection, place: Place, image_uuid: str, state: str) -> None:
+def origins_of(connection: Connection, storage_uuid: str) -> list[str]:
+    """Return the pools of backup storages that images of a storage are clones of, by name."""
+    table = image_cache_table.c
+    mine = (table.primary_storage_uuid == storage_uuid) & table.origin_pool.is_not(None)
+    found = select(table.origin_pool).where(mine).distinct()
+    return sorted(connection.execute(found).scalars())
+
+
+def add_cached(
+    connection: Connection, place: Place, image_uuid: str, state: str, origin: str | None = None
+) -> None:
     """Note an image of the cache."""
     now = now_s()
     values = {
@@ -144,6 +187,7 @@ def add_cached(connection: Connection, place: Place, image_uuid: str, state: str
         "place": _key(place),
         "host_uuid": place.host_uuid,
         "state": state,
+        "origin_pool": origin,
     }
     connection.execute(insert(image_cache_table), {**values, "create_date": now, "last_op_date": now})
 
@@ -175,7 +219,10 @@ def is_cached(connection: Connection, place: Place, image_uuid: str) -> bool:
 
 
 class CleanUpImageCacheOnPrimaryStorage(Action, path="/primary-storage/{uuid}/actions"):
-    """Remove the cached images that no volume stands on (manual 4.4.10)."""
+    """Remove the cached images that no volume stands on (manual 4.4.10).
+
+    Those that are clones of images of a Ceph backup storage let these go as well, when they are deleted.
+    """
 
     uuid: Ref
 
@@ -185,10 +232,15 @@ class CleanUpImageCacheOnPrimaryStorage(Action, path="/primary-storage/{uuid}/ac
 
     async def run(self, job: Job) -> Reply:
         """Mark them, so that nothing new is made of them, then remove them."""
-        for unused in await job.transact(mark_unused, self.uuid):
+        going = await job.transact(mark_unused, self.uuid)
+        for unused in going:
             folder = f"imagecache/template/{unused.image_uuid}"
-            await job.step(remove_files, job.services, unused.at, [folder], None)
-            await job.transact(forget_cached, unused.place, unused.image_uuid)
+            kept = await job.step(remove_what_can_go, job.services, unused.at, [folder], None)
+            await job.transact(note_removed, unused.place, unused.image_uuid, bool(kept))
+        pools = sorted({unused.origin for unused in going if unused.origin is not None})
+        if pools:
+            driver = driver_of(going[0].at.storage.kind.value)
+            await job.step(driver.leave_origins, job.services, self.uuid, pools)
         return {}
 
 
@@ -198,6 +250,17 @@ class Unused(msgspec.Struct, frozen=True):
     image_uuid: str
     place: Place
     at: HostPlace
+    origin: str | None = None
+
+
+def note_removed(connection: Connection, place: Place, image_uuid: str, kept: bool) -> None:
+    """Forget an image of the cache; `kept`: when it is in the trash still, give back its room only."""
+    row = connection.execute(select(image_cache_table).where(_row(place, image_uuid))).first()
+    if row is None or row.origin_pool is None or not kept:
+        forget_cached(connection, place, image_uuid)
+        return
+    release(connection, place, image_uuid)
+    _set_state(connection, place, image_uuid, LEFT)
 
 
 def mark_unused(connection: Connection, storage_uuid: str) -> list[Unused]:
@@ -214,7 +277,7 @@ def mark_unused(connection: Connection, storage_uuid: str) -> list[Unused]:
         except HardpointError:
             continue
         _set_state(connection, place, row.image_uuid, GOING)
-        found.append(Unused(row.image_uuid, place, at))
+        found.append(Unused(row.image_uuid, place, at, row.origin_pool))
     return found
 
 

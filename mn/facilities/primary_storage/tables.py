@@ -84,6 +84,8 @@ primary_storage_table = Table(
     Column("root_volume_pool_name", String(128), index=True, comment="Ceph pool of root volumes"),
     Column("data_volume_pool_name", String(128), index=True, comment="Ceph pool of data volumes"),
     Column("image_cache_pool_name", String(128), index=True, comment="Ceph pool of cached images"),
+    private("ceph_client", String(128)),
+    private("former_ceph_clients", Document),
     private("initialised", Boolean, nullable=False),
     *date_columns(),
 )
@@ -131,11 +133,14 @@ host_ref_table = Table(
     ),
     Column("status", String(32), nullable=False, index=True, comment="Connected or Disconnected"),
     private("reason", Text),
+    private("ceph_client", String(128)),
     *_capacity_columns(),
     *date_columns(),
     UniqueConstraint("primary_storage_uuid", "host_uuid"),
 )
-"""Capacities are those of a local storage on the host; of a shared one they stand in its own row."""
+"""`ceph_client` is the one whose key the host was given last.
+
+Capacities are those of a local storage on the host; of a shared one they stand in its own row."""
 
 allocation_table = Table(
     "primary_storage_allocation",

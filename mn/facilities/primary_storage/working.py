@@ -42,9 +42,18 @@ async def remove_made(services: Services, at: HostPlace, command: Command[DiskRe
 
 async def remove_files(services: Services, at: HostPlace, paths: list[str], trash: str | None) -> None:
     """Have files removed, or moved to the trash; removed already, nothing happens."""
+    await remove_what_can_go(services, at, paths, trash)
+
+
+async def remove_what_can_go(
+    services: Services, at: HostPlace, paths: list[str], trash: str | None
+) -> list[str]:
+    """Do that; return the cached images that stay in the trash, as something there stands on them."""
     task = new_uuid()
-    await services.fleet.call(at.endpoint, RemoveFiles(storage=at.storage, paths=paths, trash=trash), task)
+    command = RemoveFiles(storage=at.storage, paths=paths, trash=trash)
+    reply = await services.fleet.call(at.endpoint, command, task)
     services.fleet.acknowledge(at.endpoint, task)
+    return reply.kept
 
 
 async def try_to_remove(services: Services, at: HostPlace, paths: list[str], trash: str | None) -> None:

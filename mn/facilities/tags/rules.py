@@ -26,7 +26,8 @@ Follow = Callable[[Connection, str], None]
 class Pattern:
     """A kind of system tag: `host::reservedMemory::{capacity}`; a resource has at most one of a kind.
 
-    An inherent one is written by the system only.
+    An inherent one is written by the system only. One with a `whole` may be given to that, too, when both are
+    made at once: to a VM for its root volume.
     """
 
     resource: str
@@ -35,6 +36,7 @@ class Pattern:
     check: Check | None = None
     inherent: bool = False
     follow: Follow | None = None
+    whole: str | None = None
 
     def with_value(self, value: str) -> str:
         """Return the tag that has a value."""
@@ -53,10 +55,24 @@ _patterns: dict[str, list[Pattern]] = {}
 
 
 def register(
-    resource: str, text: str, meaning: str, check: Check | None = None, follow: Follow | None = None
+    resource: str,
+    text: str,
+    meaning: str,
+    check: Check | None = None,
+    follow: Follow | None = None,
+    whole: str | None = None,
 ) -> None:
     """Make a kind of system tag known for a resource (`Zone`)."""
-    _patterns.setdefault(resource, []).append(Pattern(resource, text, meaning, check, follow=follow))
+    pattern = Pattern(resource, text, meaning, check, follow=follow, whole=whole)
+    _patterns.setdefault(resource, []).append(pattern)
+
+
+def tags_for_part(whole: str, part: str, tags: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return which system tags given to a resource are its own, and which are those of a part of it."""
+    patterns = [pattern for pattern in _patterns.get(part, []) if pattern.whole == whole]
+    given = list(tags)
+    theirs = [tag for tag in given if any(pattern.regex.fullmatch(tag) for pattern in patterns)]
+    return [tag for tag in given if tag not in theirs], theirs
 
 
 def register_inherent(resource: str, text: str, meaning: str) -> None:

@@ -24,6 +24,7 @@ from mn.facilities.instance_offerings import (
 )
 from mn.facilities.networks.l3 import give_back_address, take_address
 from mn.facilities.networks.tables import L3_NETWORK
+from mn.facilities.tags.rules import tags_for_part
 from mn.facilities.vms.allocation import Wish
 from mn.facilities.vms.disks import DATA_VOLUMES_MOST
 from mn.facilities.vms.domains import CONSOLE_PASSWORD_FOR
@@ -48,7 +49,8 @@ class CreateVmInstance(Create, path="/vm-instances", reply=VM):
 
     Its CPUs and memory are those of an instance offering, or are given. Its root volume is made of an image;
     without one it boots from its networks. `primaryStorageUuidForRootVolume` says where all its volumes are;
-    without it they are where the chosen host has the most room.
+    without it they are where the chosen host has the most room. On Ceph the system tag
+    `ceph::rootPoolName::name` says in which pool the root volume is.
     """
 
     name: Name
@@ -77,6 +79,11 @@ class CreateVmInstance(Create, path="/vm-instances", reply=VM):
             raise _illegal(
                 "rootDiskOfferingUuid is given without imageUuid", "give an image, or leave it out"
             )
+        _, of_root = tags_for_part("VmInstance", "Volume", self.system_tags)
+        if self.image_uuid is None and of_root:
+            raise _illegal(
+                f"system tag '{of_root[0]}' is given without imageUuid", "give an image, or leave it out"
+            )
         if default is not None and default not in self.l3_network_uuids:
             details = f"defaultL3NetworkUuid {default} is none of l3NetworkUuids"
             raise _illegal(details, "name one of the VM's networks")
@@ -85,7 +92,9 @@ class CreateVmInstance(Create, path="/vm-instances", reply=VM):
         """Insert the rows, then start it."""
         uuid = self.resource_uuid or job.uuid_for("vm")
         password = job.services.vault.seal(secrets.token_urlsafe(6)[:PASSWORD_LENGTH], CONSOLE_PASSWORD_FOR)
-        await job.transact(insert_vm, uuid, self, password, undo=remove_vm)
+        own, of_root = tags_for_part("VmInstance", "Volume", self.system_tags)
+        mine = msgspec.structs.replace(self, system_tags=own)
+        await job.transact(insert_vm, uuid, mine, password, undo=remove_vm)
         job.at(20)
         wish = Wish(self.zone_uuid, self.cluster_uuid, self.host_uuid)
         disks = FirstDisks(
@@ -94,6 +103,7 @@ class CreateVmInstance(Create, path="/vm-instances", reply=VM):
             self.root_disk_offering_uuid,
             self.data_disk_offering_uuids,
             self.primary_storage_uuid_for_root_volume,
+            of_root,
         )
         if disks.any:
             await create_first_disks(job, uuid, disks, wish)

@@ -28,13 +28,17 @@ from mn.rest.services import Job
 
 
 class FirstDisks(msgspec.Struct, frozen=True):
-    """What disks a VM is to have; `storage_uuid`: where they are to be, None: where there is most room."""
+    """What disks a VM is to have; `storage_uuid`: where they are to be, None: where there is most room.
+
+    `root_tags` are system tags of the root volume.
+    """
 
     name: str
     image_uuid: str | None = None
     root_offering_uuid: str | None = None
     data_offering_uuids: list[str] = []
     storage_uuid: str | None = None
+    root_tags: list[str] = []
 
     @property
     def any(self) -> bool:
@@ -70,6 +74,7 @@ async def create_first_disks(job: Job, vm_uuid: str, wanted: FirstDisks, wish: W
             plan.host_uuid,
             name=f"ROOT-for-{wanted.name}",
             size=plan.root_size,
+            system_tags=wanted.root_tags,
         )
         await job.transact(note_root, vm_uuid, root)
     for number, size in enumerate(plan.data_sizes, start=1):

@@ -66,6 +66,7 @@ async def image_to_cache(job: Job, image_uuid: str, zone_uuid: str) -> ImageToCa
         source.virtual_size,
         source.format,
         source.ca,
+        origins=source.origins,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -94,6 +95,7 @@ async def create_root_volume(
     *,
     name: str,
     size: int | None = None,
+    system_tags: Sequence[str] = (),
 ) -> str:
     """Make a VM's root volume of an image, undone when the job fails; return its uuid.
 
@@ -110,6 +112,7 @@ async def create_root_volume(
         image_uuid=image.uuid,
         vm_uuid=vm_uuid,
         device_id=0,
+        system_tags=list(system_tags),
     )
     await create_volume(job, new, image)
     return new.uuid

@@ -11,9 +11,11 @@ from agentkit.rbd import Trashed, documents
 from cephagent.parsing import (
     capabilities,
     mon_hosts,
+    mon_names,
     parse_report,
     pool_named,
     pool_owner,
+    session_owners,
 )
 
 MON = {
@@ -90,3 +92,9 @@ def test_a_client_may_use_its_pools_and_read_others() -> None:
 def test_an_image_in_the_trash_is_due_when_its_time_is_over() -> None:
     assert not Trashed("1", "a", "protected until Fri Dec  4 20:42:40 2026").is_due
     assert Trashed("1", "a", "expired at Fri Nov 27 20:42:40 2026").is_due
+
+
+def test_who_has_sessions_with_a_monitor_is_known() -> None:
+    assert mon_names(json.dumps({"epoch": 1, "mons": [MON]}).encode()) == ["a"]
+    sessions = [{"name": "mon.0", "entity_name": ""}, {"name": "client.4", "entity_name": "client.hosts"}]
+    assert session_owners(json.dumps(sessions).encode()) == {"", "client.hosts"}

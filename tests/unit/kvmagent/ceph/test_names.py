@@ -2,8 +2,17 @@
 
 import pytest
 
-from kvmagent.ceph.client import configuration, fsid_of, keyring, keyring_key
-from kvmagent.protocol_ceph import OWN_IMAGE, CephCluster, CephMon, RbdPlace, in_pool, rbd_place
+from kvmagent.ceph.client import configuration, fsid_of, keyring, keyring_keys, with_key
+from kvmagent.protocol_ceph import (
+    OWN_IMAGE,
+    CephCluster,
+    CephMon,
+    RbdPlace,
+    backup_name,
+    backup_place,
+    in_pool,
+    rbd_place,
+)
 
 VOLUME, OTHER = "a" * 32, "b" * 32
 CLUSTER = CephCluster(
@@ -75,6 +84,22 @@ def test_a_client_waits_for_a_cluster_for_a_while_only_and_has_its_key_in_anothe
     assert "mon_host = 192.0.2.1:6789,[2001:db8::1]:6789\n" in text
     assert "keyring = /run/keyring\n" in text
     assert "rados_osd_op_timeout = 40\n" in text
-    assert keyring_key(keyring("hosts", "AQ==")) == "AQ=="
-    assert keyring_key("[client.hosts]\n") is None
+    assert keyring_keys(keyring({"hosts": "AQ==", "hosts-2": "BQ=="})) == {"hosts": "AQ==", "hosts-2": "BQ=="}
+    assert keyring_keys("[client.hosts]\n") == {}
     assert (fsid_of(b'{"fsid":"f"}\n'), fsid_of(b"f\n")) == ("f", "f")
+
+
+def test_a_host_that_becomes_another_client_keeps_the_key_of_the_one_before() -> None:
+    one = with_key({}, "a", "1")
+    two = with_key(one, "b", "2")
+    assert list(two.items()) == [("b", "2"), ("a", "1")]
+    assert list(with_key(two, "c", "3").items()) == [("c", "3"), ("b", "2")]
+    assert with_key(two, "b", "2") == {"b": "2"}, "told once more, it is that one only"
+
+
+def test_an_image_of_a_backup_storage_can_be_stood_on_and_nothing_else() -> None:
+    name = backup_name("images", VOLUME)
+    assert backup_place(name) == RbdPlace("images", VOLUME)
+    assert rbd_place(CLUSTER, name) is None
+    assert backup_place(f"imagecache/template/{VOLUME}") is None
+    assert backup_place(f"backups/a/b/{VOLUME}") is None

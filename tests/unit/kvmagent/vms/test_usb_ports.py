@@ -118,5 +118,5 @@ def test_devices_of_the_person_at_the_screen_come_by_spice_and_take_no_port_of_t
     assert free_place(xml, stick()) == Place(0, 2)
     assert seen(xml, VmState.RUNNING).usb_redirect
     assert not seen(plain, VmState.RUNNING).usb_redirect
-    there = ET.fromstring(moved(xml, "192.0.2.2"))
+    there = ET.fromstring(moved(xml, "192.0.2.2", {}))
     assert {g.get("listen") for g in there.iterfind("devices/graphics")} == {"192.0.2.2"}
