@@ -170,6 +170,10 @@ class StorageKeeper:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(until), self._news:
                     await self._news.wait_for(lambda: uuid in self._watched)
+            beginning = self._initialising.get(uuid)
+            if uuid not in self._watched and beginning is not None:
+                async with beginning:  # that it is made usable ends one way or the other
+                    pass
         return self._watched.get(uuid)
 
     async def run(self) -> None:

@@ -16,6 +16,7 @@ from kvmagent.protocol_storage import (
     CreateDisk,
     DiskReply,
     GetDisk,
+    InitStorage,
     PurgeTrash,
     RebaseDisk,
     RemoveFiles,
@@ -25,7 +26,9 @@ from kvmagent.protocol_storage import (
 )
 from kvmagent.storage.backend import PARTIAL
 from kvmagent.storage.children import Children
-from kvmagent.storage.keeper import AT_ONCE, PROBE_DEADLINE_S
+from kvmagent.storage.disks import Disks
+from kvmagent.storage.files import FileBackend
+from kvmagent.storage.keeper import AT_ONCE, PROBE_DEADLINE_S, StorageKeeper
 from tests.integration.agent.storage_hosts import (
     LIMIT_S,
     MB,
@@ -265,6 +268,35 @@ async def test_a_storage_that_is_slow_for_a_while_fails_nothing(make_host: MakeH
         await host.keeper.release(slow)
         with pytest.raises(HardpointError, match=r"released meanwhile|does not answer"):
             await left
+
+
+async def test_who_needs_a_storage_waits_while_it_is_made_usable(make_host: MakeHost) -> None:
+    runner = HangingRunner()
+    host = make_host("one", runner)
+    slow = local("a" * 32, "/slow")
+    runner.hung = "/slow"
+    beginning = asyncio.create_task(host.init(slow))
+    await until(lambda: runner.hanging)
+    early = asyncio.create_task(empty(host, slow, "early"))
+    await asyncio.sleep(0.2)
+    assert not early.done()
+    runner.hung = None
+    runner.free.set()
+    await beginning
+    assert (await early).size
+
+
+async def test_a_task_that_begins_before_storages_are_looked_after_waits_for_its_own(tmp_path: Path) -> None:
+    children = Children(ProcessRunner())
+    files = FileBackend(StorageKind.LOCAL, children, list, lambda: "one", local_root=tmp_path)
+    keeper = StorageKeeper({StorageKind.LOCAL: files}, lambda _event: None, patience_s=LIMIT_S)
+    disks = Disks(keeper, children, tmp_path / "ca")
+    wanted = CreateDisk(storage=local(), path="v/early.qcow2", format="qcow2", size=1024 * 1024)
+    early = asyncio.create_task(disks.create(wanted))
+    await asyncio.sleep(0.2)
+    assert not early.done()
+    await keeper.init(InitStorage(storage=local(), first=True))
+    assert (await early).size == 1024 * 1024
 
 
 async def test_an_export_is_mounted_with_its_options_and_another_mount_in_its_place_is_refused(
