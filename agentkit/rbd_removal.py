@@ -13,11 +13,13 @@ WATCHED_S, WATCHED_PAUSE_S = 60.0, 2.0
 
 
 async def remove_image(rbd: Rbd, pool: str, name: str) -> bool:
-    """Remove an image with its snapshots, gone already or not; False: something is a clone of it."""
+    """Remove an image with its snapshots, gone already or not; False: something is a clone of it.
+
+    One whose maker was killed as it began has a name and nothing else yet, so that it is not found but in the
+    way of another one of that name.
+    """
     image = await rbd.image(pool, name)
-    if image is None:
-        return True
-    for snapshot in await rbd.snapshots(pool, image.id):
+    for snapshot in await rbd.snapshots(pool, image.id) if image is not None else ():
         if not await remove_snapshot(rbd, f"{pool}/{name}@{snapshot.name}", snapshot):
             return False
     until = time.monotonic() + WATCHED_S

@@ -343,3 +343,19 @@ def lost(host: Host) -> bool:
 
 async def qemu_io(path: Path, command: str) -> None:
     (await ProcessRunner().run(["qemu-io", "-f", "qcow2", "-c", command, str(path)], timeout_s=60)).check()
+
+
+async def test_an_image_that_a_killed_maker_has_only_named_is_in_nobodys_way(
+    host: Host, cluster: Cluster
+) -> None:
+    assert host.storage.ceph is not None
+    pool = host.storage.ceph.data_pool
+    uuid, folder = volume("data")
+    partial = f"{pool}/{uuid}.partial"
+    cluster.run("rbd", "create", "--size", "8M", partial)
+    cluster.run("rados", "-p", pool, "rm", f"rbd_header.{cluster.rbd('info', partial)['id']}")
+    assert cluster.names(pool) == [f"{uuid}.partial"]
+    assert (await host.make(f"{folder}/{uuid}.raw", size=8 * MIB)).size == 8 * MIB
+    assert cluster.names(pool) == [uuid]
+    await host.disks.remove(RemoveFiles(storage=host.storage, paths=[f"{folder}/{uuid}.raw"]))
+    assert cluster.names(pool) == []
