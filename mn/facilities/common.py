@@ -19,7 +19,8 @@ from mn.rest.services import Services
 def find(connection: Connection, resource: Resource, uuid: str) -> Row[Any]:
     """Return a resource's row. Raises HardpointError (SYS.1003) when there is none."""
     table = resource.table
-    row = connection.execute(select(table).where(table.c.uuid == uuid)).first()
+    belongs = [table.c[name] == value for name, value in (resource.only or {}).items()]
+    row = connection.execute(select(table).where(table.c.uuid == uuid, *belongs)).first()
     if row is None:
         raise HardpointError(
             "SYS.1003",

@@ -113,19 +113,20 @@ async def ask(
 async def ask_all(services: Services, kind: Kind, storage_uuid: str, command: Command[Any]) -> None:
     """Have all agents of a storage do something that each has to do for itself; those that are away do not.
 
-    Raises HardpointError as `ask` does, when none has done it.
+    Raises HardpointError as `ask` does, when none can be asked; and what an agent raises.
     """
-    done, failed = 0, None
+    done, away = 0, None
     for at in await _asked(services, kind, storage_uuid, None):
         try:
             await services.fleet.hello(at.endpoint)
-            await _call(services, at, command, new_uuid())
-            done += 1
         except HardpointError as error:
             _note_away(at, error)
-            failed = error
-    if not done and failed is not None:
-        raise failed
+            away = error
+            continue
+        await _call(services, at, command, new_uuid())
+        done += 1
+    if not done and away is not None:
+        raise away
 
 
 async def _asked(services: Services, kind: Kind, storage_uuid: str, first: At | None) -> list[At]:
@@ -153,7 +154,7 @@ async def _call(services: Services, at: At, command: Command[R], task_uuid: str)
 
 
 def _note_away(at: At, error: HardpointError) -> None:
-    log.warning("asking another monitor's agent", extra={"server": at.address, "reason": error.details})
+    log.warning("a monitor's agent is passed over", extra={"server": at.address, "reason": error.details})
 
 
 def _at(row: Row[Any]) -> At:
