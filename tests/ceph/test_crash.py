@@ -91,7 +91,16 @@ class Jobs:
 
 
 def kill_agent(scene: Scene) -> None:
-    os.kill(agent_pid(scene.node, HOST), signal.SIGKILL)
+    """Kill the agent; one that was killed a moment ago, and is not back, is waited for."""
+
+    def killed() -> bool:
+        try:
+            os.kill(agent_pid(scene.node, HOST), signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        return True
+
+    wait_until(killed, "there is an agent to kill", 60)
 
 
 def filled(scene: Scene, cluster: Cluster) -> str:

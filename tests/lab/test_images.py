@@ -172,7 +172,7 @@ def test_a_copy_that_fills_the_disk_leaves_nothing_and_goes_when_there_is_room(
     assert admin.query("/volumes") == []
     assert {host["status"] for host in admin.query("/hosts")} == {"Connected"}
     guests[0].run("rm /small/junk")
-    _until_there_is_room(admin, storage)
+    _until_there_is_room(admin, storage, hosts[0])
     copy = made(volume_of(admin, template, storage, tag))
     assert digest(guests[0], copy["installPath"]) == content
     # The node dies while the volume moves: it goes on, and the volume is in one place.
@@ -204,9 +204,12 @@ def _state_of(admin: Rest, store: str) -> str:
     return str(row["status"])
 
 
-def _until_there_is_room(admin: Rest, storage: str) -> None:
+def _until_there_is_room(admin: Rest, storage: str, host: str) -> None:
+    """Return when the node has heard from a host that its part of a local storage is free again."""
+    path = f"/primary-storage/local-storage/{storage}/capacities"
+
     def room() -> int:
-        (row,) = admin.query(f"/primary-storage/{storage}")
+        (row,) = admin.get(path, hostUuid=host).body["inventories"]
         return int(row["availablePhysicalCapacity"])
 
     wait_until(lambda: room() > 3 * SIZE, "the free space to be seen", TIMEOUT_S)
