@@ -12,6 +12,7 @@ short_description: Install the packages that are missing, from the repositories 
 options:
   manager: {description: C(apt) or C(dnf), type: str, required: true, choices: [apt, dnf]}
   names: {description: Packages, type: list, elements: str, required: true}
+  optional: {description: Packages that do no harm when the repositories have none, type: list, elements: str}
 """
 ENVIRONMENT = {"LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"}
 APT = ["apt-get", "-y", "-q", "-o", "Dpkg::Options::=--force-confold", "-o", "DPkg::Lock::Timeout=300"]
@@ -19,6 +20,8 @@ APT = ["apt-get", "-y", "-q", "-o", "Dpkg::Options::=--force-confold", "-o", "DP
 
 def missing(module, names):
     """Return which of the packages are not installed; a package that provides another counts for it."""
+    if not names:
+        return []
     if module.params["manager"] == "dnf":
         return [name for name in names if module.run_command(["rpm", "-q", "--whatprovides", name])[0]]
     form = "${db:Status-Status} ${Package}\\n"
@@ -54,6 +57,7 @@ def main():
         argument_spec={
             "manager": {"type": "str", "required": True, "choices": ["apt", "dnf"]},
             "names": {"type": "list", "elements": "str", "required": True},
+            "optional": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,
     )
@@ -70,7 +74,14 @@ def main():
                 remedy="see that the host's package repositories can be reached and have them, or install "
                 "them by hand",
             )
-    module.exit_json(changed=bool(lacking), installed=lacking)
+    wanted = missing(module, module.params["optional"])
+    absent = wanted
+    if wanted and not module.check_mode:
+        for name in wanted:  # one by one: a package manager installs nothing when it does not know one
+            install(module, [name])
+        absent = missing(module, wanted)
+    installed = lacking + [name for name in wanted if name not in absent]
+    module.exit_json(changed=bool(installed), installed=installed, absent=absent)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A Ceph cluster on loopback: monitors that can be stopped, one manager, one OSD on a sparse file."""
+"""A Ceph cluster in user space: monitors that can be stopped, one manager, one OSD on a sparse file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ START_TIMEOUT_S = 120.0
 COMMAND_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 MIB = 1 << 20
-CONFIGURATION = """\
+COMMON = """\
 [global]
 fsid = {fsid}
 mon_host = {mon_host}
@@ -27,16 +27,8 @@ mon_initial_members = {members}
 auth_cluster_required = cephx
 auth_service_required = cephx
 auth_client_required = cephx
-public_network = 127.0.0.0/8
-run_dir = {folder}
-admin_socket = {folder}/$name.asok
-log_file = {folder}/$name.log
-log_to_stderr = false
-err_to_stderr = false
+public_network = {public_network}
 mon_cluster_log_to_file = false
-plugin_dir = {libraries}/ceph
-erasure_code_dir = {libraries}/ceph/erasure-code
-osd_class_dir = {libraries}/rados-classes
 osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 osd_pool_default_pg_num = 8
@@ -50,9 +42,17 @@ mon_warn_on_insecure_global_id_reclaim_allowed = false
 auth_allow_insecure_global_id_reclaim = false
 mon_data_avail_warn = 2
 mon_data_avail_crit = 1
-mon_lease = 1
-mon_election_timeout = 1
 rbd_default_features = 61
+{settings}"""
+HERE = """\
+run_dir = {folder}
+admin_socket = {folder}/$name.asok
+log_file = {folder}/$name.log
+log_to_stderr = false
+err_to_stderr = false
+plugin_dir = {libraries}/ceph
+erasure_code_dir = {libraries}/ceph/erasure-code
+osd_class_dir = {libraries}/rados-classes
 [client]
 keyring = {folder}/ceph.$name.keyring
 log_file = {folder}/client.log
@@ -77,6 +77,8 @@ osd_op_num_shards = 1
 osd_op_num_threads_per_shard = 1
 osd_max_pg_log_entries = 100
 """
+# That a monitor is gone is seen within seconds
+QUICK = {"mon_lease": "1", "mon_election_timeout": "1"}
 
 
 def _free_port(address: str) -> int:
@@ -100,13 +102,15 @@ class Monitor:
 
 @dataclass
 class Cluster:
-    """The cluster; its monitors are at 127.0.N.1, 127.0.N.2..."""
+    """The cluster; its monitors are at 127.0.N.1, 127.0.N.2... unless they are given."""
 
     folder: Path
     programs: Programs
     mons: int = 1
     osd_bytes: int = 10 * 1024 * MIB
     network: int = 77
+    public_network: str = "127.0.0.0/8"
+    settings: dict[str, str] = field(default_factory=lambda: dict(QUICK))
     fsid: str = field(default_factory=lambda: str(uuid.uuid4()))
     monitors: list[Monitor] = field(default_factory=list)
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
@@ -120,15 +124,26 @@ class Cluster:
         """Where the administrator's key is."""
         return self.folder / "ceph.client.admin.keyring"
 
+    @property
+    def keys(self) -> Path:
+        """Where the monitors' key is, with the administrator's."""
+        return self.folder / "keys"
+
+    @property
+    def monmap(self) -> Path:
+        """What monitors there are, as they are told when they are made."""
+        return self.folder / "monmap"
+
     def start(self) -> Cluster:
         """Make and start everything; returns when placement groups are active."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for number in range(self.mons):
+        for number in range(0 if self.monitors else self.mons):
             address = f"127.0.{self.network}.{number + 1}"
             self.monitors.append(Monitor("abcdefg"[number], address, _free_port(address)))
         self._configure()
-        self._make_monitors()
+        self._make_keys()
         for monitor in self.monitors:
+            self.make_monitor(monitor.name)
             self.start_monitor(monitor.name)
         self.ceph("status", timeout_s=START_TIMEOUT_S)
         self._start_manager()
@@ -143,6 +158,11 @@ class Cluster:
             process.wait(STOP_TIMEOUT_S)
         self.processes.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def make_monitor(self, name: str) -> None:
+        """Make what a monitor keeps."""
+        where = ["--monmap", str(self.monmap), "--keyring", str(self.keys), "-c", str(self.configuration)]
+        self.run("ceph-mon", "--mkfs", "-i", name, *where)
 
     def start_monitor(self, name: str) -> None:
         self._spawn(f"mon.{name}", "ceph-mon", "-i", name)
@@ -201,29 +221,33 @@ class Cluster:
         """Return the names of the clients that have keys."""
         return [row["entity"] for row in self.ceph("auth", "ls")["auth_dump"] if "client." in row["entity"]]
 
-    def _configure(self) -> None:
-        text = CONFIGURATION.format(
+    def common(self) -> str:
+        """Return what all daemons of the cluster are told, wherever they run."""
+        return COMMON.format(
             fsid=self.fsid,
             mon_host=" ".join(monitor.where for monitor in self.monitors),
             members=",".join(monitor.name for monitor in self.monitors),
+            public_network=self.public_network,
+            settings="".join(f"{name} = {value}\n" for name, value in self.settings.items()),
+        )
+
+    def _configure(self) -> None:
+        here = HERE.format(
             folder=self.folder,
             libraries=self.programs.libraries,
             tree=self.programs.tree,
             osd_bytes=self.osd_bytes,
         )
-        self.configuration.write_text(text)
+        self.configuration.write_text(self.common() + here)
 
-    def _make_monitors(self) -> None:
-        keys, monmap, admin = self.folder / "keys", self.folder / "monmap", str(self.keyring)
+    def _make_keys(self) -> None:
+        keys, admin = str(self.keys), str(self.keyring)
         everything = [word for part in ("mon", "osd", "mds", "mgr") for word in ("--cap", part, "allow *")]
-        self.run("ceph-authtool", "-C", str(keys), "-g", "-n", "mon.", "--cap", "mon", "allow *")
+        self.run("ceph-authtool", "-C", keys, "-g", "-n", "mon.", "--cap", "mon", "allow *")
         self.run("ceph-authtool", "-C", admin, "-g", "-n", "client.admin", *everything)
-        self.run("ceph-authtool", str(keys), "--import-keyring", admin)
+        self.run("ceph-authtool", keys, "--import-keyring", admin)
         added = [word for monitor in self.monitors for word in ("--addv", monitor.name, monitor.where)]
-        self.run("monmaptool", "--create", *added, "--fsid", self.fsid, str(monmap))
-        for monitor in self.monitors:
-            where = ["--monmap", str(monmap), "--keyring", str(keys), "-c", str(self.configuration)]
-            self.run("ceph-mon", "--mkfs", "-i", monitor.name, *where)
+        self.run("monmaptool", "--create", *added, "--fsid", self.fsid, str(self.monmap))
 
     def _start_manager(self) -> None:
         (self.folder / "mgr.x").mkdir()

@@ -44,6 +44,8 @@ DISABLED = (
     "multipathd.service",
     "multipathd.socket",
     "open-iscsi.service",
+    "ceph-crash.service",
+    "rbdmap.service",
     "nvmefc-boot-connections.service",
     "nvmf-autoconnect.service",
 )

@@ -172,6 +172,19 @@ def test_dnf_hosts_ask_rpm_what_is_there(tmp_path: Path) -> None:
     assert (tmp_path / "calls").read_text() == "-y -q install nfs-utils\n"
 
 
+def test_packages_that_may_be_absent_stop_nothing_and_are_named(tmp_path: Path) -> None:
+    command(tmp_path, "rpm", f'test -e {tmp_path}/$(echo "$@" | sed "s/.* //")')
+    command(
+        tmp_path, "dnf", f'case "$*" in *rbd*) touch {tmp_path}/rbd;; *) echo no match >&2; exit 1;; esac'
+    )
+    path, optional = f"{tmp_path}:/usr/bin:/bin", ["ceph-common", "rbd"]
+    (tmp_path / "lvm2").touch()
+    answer = run_module("host_packages", path, manager="dnf", names=["lvm2"], optional=optional)
+    assert (answer["changed"], answer["installed"], answer["absent"]) == (True, ["rbd"], ["ceph-common"])
+    answer = run_module("host_packages", path, manager="dnf", names=["lvm2"], optional=optional)
+    assert (answer["changed"], answer["absent"]) == (False, ["ceph-common"])
+
+
 def test_the_firewall_is_opened_now_and_for_good_and_only_once(tmp_path: Path) -> None:
     script = (
         f'case "$*" in *--query*) test -e {tmp_path}/open-$#;; *) echo "$@" >>{tmp_path}/calls; '
