@@ -137,10 +137,11 @@ def scene(lab: Lab, fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> I
 def test_storages_are_added_by_monitors_that_get_their_agents_over_ssh(scene: Scene) -> None:
     admin, cluster = scene.admin, scene.cluster
     urls = [scene.mon_url(name) for name in MONITORS]
-    nowhere = run(admin, "POST", PRIMARY, {"params": {"name": "p", "monUrls": [scene.mon_url("kvm1")]}})
+    params = {"name": "ceph", "zoneUuid": scene.zone}
+    nowhere = run(admin, "POST", PRIMARY, {"params": {**params, "monUrls": [scene.mon_url("kvm1")]}})
     assert nowhere.status == 503, nowhere
     assert admin.query("/primary-storage") == []
-    params = {"name": "ceph", "zoneUuid": scene.zone, "monUrls": urls}
+    params["monUrls"] = urls
     scene.primary = made(run(admin, "POST", PRIMARY, {"params": params}))["uuid"]
     scene.backup = made(run(admin, "POST", BACKUP, {"params": {"name": "images", "monUrls": urls}}))["uuid"]
     assert run(admin, "POST", f"/zones/{scene.zone}/backup-storage/{scene.backup}", None).status == 200
