@@ -20,15 +20,19 @@ IscsiTold = Callable[[Services, str, IscsiEvent], Awaitable[None]]
 VmTold = Callable[[Services, str, VmEvent], Awaitable[None]]
 
 _connected: list[Follow] = []
+_connected_beside: list[Follow] = []
 _lost: list[Follow] = []
 _storage_told: list[StorageTold] = []
 _iscsi_told: list[IscsiTold] = []
 _vm_told: list[VmTold] = []
 
 
-def when_connected(follow: Follow) -> None:
-    """Have `follow` run with the uuid of each host that is connected, or found again."""
-    _connected.append(follow)
+def when_connected(follow: Follow, *, beside: bool = False) -> None:
+    """Have `follow` run with the uuid of each host that is connected, or found again.
+
+    Those run one after the other; with `beside` it runs beside them, as long as it likes.
+    """
+    (_connected_beside if beside else _connected).append(follow)
 
 
 def when_lost(follow: Follow) -> None:
@@ -60,6 +64,8 @@ class Followers:
 
     def connected(self, host_uuid: str) -> None:
         """Begin to do what is to be done with a host that is connected."""
+        for follows in ([follow] for follow in _connected_beside):
+            self._begin(follows, host_uuid, "connected")
         self._begin(_connected, host_uuid, "connected")
 
     async def lost(self, host_uuid: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -34,6 +35,9 @@ log = logging.getLogger(__name__)
 
 _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 """Held while a storage is initialised: the first host writes the marker that the next ones look for."""
+_rounds: dict[str, object] = {}
+"""Of each host whose storages are being initialised, the round that does it."""
+RETRY_FIRST_S, RETRY_MOST_S = 2.0, 60.0
 
 
 class HostPlace(msgspec.Struct, frozen=True):
@@ -97,13 +101,43 @@ async def release_storage(services: Services, storage_uuid: str, host_uuid: str)
 
 
 async def connect_attached(services: Services, host_uuid: str) -> None:
-    """Initialise the storages of a host's cluster on it, as each host that is connected needs."""
-    for storage_uuid in await services.db.read(load_attached, host_uuid):
-        try:
-            await connect_storage(services, storage_uuid, host_uuid)
-        except HardpointError as error:
-            extra = {"host": host_uuid, "storage": storage_uuid, "reason": error.details}
-            log.warning("storage not initialised on a host", extra=extra)
+    """Initialise the storages of a host's cluster on it, as each host that is connected needs.
+
+    A server, a LUN or a cluster may come later than the host: what fails is tried again, less and less often,
+    until it succeeds, is no longer wanted, or the host is connected anew.
+    """
+    mine = _rounds[host_uuid] = object()
+    try:
+        reasons: dict[str, str | None] = {}
+        wanted, pause = await services.db.read(load_attached, host_uuid), RETRY_FIRST_S
+        while True:
+            for storage_uuid in wanted:
+                reason = await _try_to_connect(services, storage_uuid, host_uuid)
+                if reason not in (None, reasons.get(storage_uuid)):
+                    extra = {"host": host_uuid, "storage": storage_uuid, "reason": reason}
+                    log.warning("storage not initialised on a host", extra=extra)
+                reasons[storage_uuid] = reason
+            wanted = [uuid for uuid in wanted if reasons[uuid] is not None]
+            if not wanted:
+                return
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 no secret
+            pause = min(pause * 2, RETRY_MOST_S)
+            lacking = await services.db.read(load_lacking, host_uuid)
+            wanted = [uuid for uuid in wanted if uuid in lacking]
+            if _rounds.get(host_uuid) is not mine:
+                return
+    finally:
+        if _rounds.get(host_uuid) is mine:
+            del _rounds[host_uuid]
+
+
+async def _try_to_connect(services: Services, storage_uuid: str, host_uuid: str) -> str | None:
+    """Initialise a storage on a host; return why that failed."""
+    try:
+        await connect_storage(services, storage_uuid, host_uuid)
+    except HardpointError as error:
+        return error.details
+    return None
 
 
 async def note_event(services: Services, host_uuid: str, event: StorageEvent) -> None:
@@ -114,7 +148,7 @@ async def note_event(services: Services, host_uuid: str, event: StorageEvent) ->
         await services.db.write(save_lost, event.storage_uuid, host_uuid, event)
 
 
-when_connected(connect_attached)
+when_connected(connect_attached, beside=True)
 when_storage_told(note_event)
 
 
@@ -124,6 +158,19 @@ def load_attached(connection: Connection, host_uuid: str) -> list[str]:
     if host is None or host.hypervisor_type != "KVM":
         return []
     return storages_of_cluster(connection, host.cluster_uuid)
+
+
+def load_lacking(connection: Connection, host_uuid: str) -> list[str]:
+    """Return the uuids of the storages that a connected host is to use and cannot."""
+    host = load_host(connection, host_uuid)
+    if host is None or host.status != "Connected":
+        return []
+    refs = host_ref_table.c
+    usable = select(refs.primary_storage_uuid).where(
+        (refs.host_uuid == host_uuid) & (refs.status == "Connected")
+    )
+    there = set(connection.execute(usable).scalars())
+    return [uuid for uuid in load_attached(connection, host_uuid) if uuid not in there]
 
 
 def load_wanted(connection: Connection, storage_uuid: str, host_uuid: str) -> Wanted | None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.storage.conftest import MB, Place
+from tests.helpers import wait_until
+from tests.integration.storage.conftest import MB, TIMEOUT_S, Place
 from tests.node import Answer
 
 
@@ -328,3 +329,26 @@ def test_a_host_that_comes_later_gets_the_storages_of_its_cluster(place: Place) 
     assert place.storage_row()["totalCapacity"] > before
     assert place.admin.run("DELETE", f"/hosts/{uuid}", None).status == 200
     assert place.storage_row()["totalCapacity"] == before
+
+
+def test_a_storage_that_a_host_cannot_use_when_it_is_connected_is_tried_again(place: Place) -> None:
+    folder, away = place.file(0, "/zstack_ps"), place.file(0, "/away")
+    folder.rename(away)
+    folder.write_text("no folder")  # as when a disk is mounted later than the agent starts
+    place.kill_agent(0)
+    tag = f"localStorage::hostUuid::{place.hosts[0]}"
+    wanted = {"name": "v", "diskSize": MB, "primaryStorageUuid": place.storage, "systemTags": [tag]}
+
+    def make() -> Answer:
+        return place.admin.run("POST", "/volumes/data", {"params": wanted})
+
+    def refusal() -> str:
+        answer = make()
+        assert answer.status == 503, answer
+        return str(answer.error["details"])
+
+    wait_until(lambda: "cannot use it now" in refusal(), "it is seen that the host cannot", TIMEOUT_S)
+    place.wait_for_host(0, "Connected")
+    folder.unlink()
+    away.rename(folder)
+    wait_until(lambda: make().status == 200, "the storage is usable again", TIMEOUT_S)
