@@ -51,12 +51,13 @@ class Ceph(Rbd):
         if found is not None and not create:
             return
         if found is None:
-            await self._batch(
+            done = await self._batch(
                 f"osd pool create {pool}",  # with as many placement groups as the cluster says
                 f"osd pool application enable {pool} rbd",
                 f"osd pool application set {pool} rbd hardpoint {owner}",
+                parsing.POOLS,
             )
-            found = await self._owner(pool)
+            found = parsing.pool_owner(done.stdout.decode(), pool)
         if found != owner:
             raise refused(f"there is a pool {pool} on the Ceph cluster already", "choose another name")
         await self.rbd("pool", "init", pool)
@@ -123,7 +124,7 @@ class Ceph(Rbd):
         self.check(await self._runner.run(argv, timeout_s=limit_s))
 
     async def _owner(self, pool: str) -> str | None:
-        done = await self.ceph("osd", "pool", "ls", "detail")
+        done = await self.ceph(*parsing.POOLS.split())
         return parsing.pool_owner(done.stdout.decode(), pool)
 
     async def _batch(self, *lines: str) -> Completed:

@@ -19,6 +19,9 @@ from cephagent.protocol import ClusterReport
 
 log = logging.getLogger(__name__)
 
+REST = 3
+"""So many times as long as looking takes, it is not looked."""
+
 
 @dataclass(kw_only=True)
 class Context(Standing):
@@ -50,13 +53,20 @@ class Context(Standing):
 
     async def watch(self) -> None:
         """Look now and then while somebody has this server, until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
+            begun = loop.time()
             if self.ownership.host_uuid is not None:
                 try:
                     await self.look()
                 except HardpointError as error:
                     log.warning("cluster does not answer", extra={"reason": error.details})
-            await asyncio.sleep(self.look_every_s)
+            await asyncio.sleep(pause_s(self.look_every_s, loop.time() - begun))
+
+
+def pause_s(every_s: float, took_s: float) -> float:
+    """Return how long not to look after a look: on a server that is so busy that it takes long, longer."""
+    return max(every_s, REST * took_s)
 
 
 def _silent(report: ClusterReport, reason: str) -> ClusterReport:

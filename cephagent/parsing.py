@@ -8,10 +8,11 @@ from collections.abc import Mapping
 import msgspec
 
 from agentkit.errors import HardpointError
-from agentkit.rbd import ClusterUse, Pool, PoolStats, documents
+from agentkit.rbd import ClusterUse, Pool, PoolStats, documents, refused
 from cephagent.protocol import ClusterReport, MonReport, PoolReport
 
-QUESTIONS = ("status", "mon dump", "df", "osd pool ls detail")
+POOLS = "osd pool ls detail"
+QUESTIONS = ("status", "mon dump", "df", POOLS)
 """What is asked of a cluster at once, one line each on standard input."""
 
 
@@ -81,9 +82,13 @@ def hashed(report: ClusterReport) -> ClusterReport:
 def pool_owner(text: str, pool: str) -> str | None:
     """Return who has made a pool, an empty text for others. None: there is no such pool.
 
-    `text` is the answer to `osd pool ls detail`.
+    `text` is the answer to `osd pool ls detail`, which may come after other ones. Raises HardpointError when
+    there is none.
     """
-    pools = msgspec.json.decode(text, type=list[Pool])
+    try:
+        pools = msgspec.convert(documents(text)[-1], type=list[Pool])
+    except (ValueError, LookupError, msgspec.ValidationError) as error:
+        raise refused(f"the Ceph cluster does not say whether there is a pool {pool}") from error
     found = next((each for each in pools if each.pool_name == pool), None)
     if found is None:
         return None

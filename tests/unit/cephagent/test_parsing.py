@@ -74,6 +74,13 @@ def test_documents_stand_one_after_the_other() -> None:
 def test_who_made_a_pool_is_known() -> None:
     text = json.dumps(POOLS)
     assert [pool_owner(text, name) for name in ("rbd", "other", "absent")] == ["owner", "", None]
+    assert pool_owner('{"a": 1}\n' + text, "rbd") == "owner", "the last answer is it"
+
+
+@pytest.mark.parametrize("text", ["", "no JSON", '{"a": 1}'])
+def test_pools_that_are_not_told_are_not_taken_for_none(text: str) -> None:
+    with pytest.raises(HardpointError, match="does not say whether there is a pool rbd"):
+        pool_owner(text, "rbd")
 
 
 def test_hosts_get_the_monitors_with_both_protocols() -> None:
