@@ -21,7 +21,8 @@ from tests.lab.lab import Lab
 from tests.libvirtd import OBEY_POWER_BUTTON, boot_sector
 from tests.node import Answer, Rest
 
-pytestmark = pytest.mark.takes(minutes=25)
+# The program `ceph` takes an emulated server half a minute each time
+pytestmark = [pytest.mark.long, pytest.mark.takes(minutes=40), pytest.mark.timeout(2400)]
 
 TIMEOUT_S = 300.0
 PRIMARY, BACKUP = "/primary-storage/ceph", "/backup-storage/ceph"
@@ -138,9 +139,6 @@ def test_storages_are_added_by_monitors_that_get_their_agents_over_ssh(scene: Sc
     admin, cluster = scene.admin, scene.cluster
     urls = [scene.mon_url(name) for name in MONITORS]
     params = {"name": "ceph", "zoneUuid": scene.zone}
-    nowhere = run(admin, "POST", PRIMARY, {"params": {**params, "monUrls": [scene.mon_url("kvm1")]}})
-    assert nowhere.status == 503, nowhere
-    assert admin.query("/primary-storage") == []
     params["monUrls"] = urls
     scene.primary = made(run(admin, "POST", PRIMARY, {"params": params}))["uuid"]
     scene.backup = made(run(admin, "POST", BACKUP, {"params": {"name": "images", "monUrls": urls}}))["uuid"]
