@@ -111,6 +111,7 @@ class LvmHost:
         self.lvm = lvm
         self.dev = dev
         self.host_id = 0
+        self.locks = False
         self.joined: dict[str, int] = {}
         self.active: dict[tuple[str, str], str] = {}
         self.opened: set[str] = set()
@@ -146,7 +147,9 @@ class LvmHost:
         return _ended(code, "", error)
 
     def read_host_id(self, conf: Path) -> None:
-        """Take the host id of a configuration of LVM."""
+        """Take the host id of a configuration of LVM, and whether it knows of lvmlockd."""
+        general = conf / "lvm.conf"
+        self.locks = general.exists() and "use_lvmlockd = 1" in general.read_text()
         file = conf / "lvmlocal.conf"
         if file.exists():
             self.host_id = int(file.read_text().partition("host_id = ")[2].split()[0])
@@ -212,7 +215,13 @@ class LvmHost:
         lun.group, lun.holds = "", None
         return ""
 
-    def _vgs(self, _words: list[str]) -> str:
+    def _hides_groups(self, words: list[str]) -> bool:
+        """Say whether LVM leaves out shared groups, and others'."""
+        return not self.locks and not {"--shared", "--foreign"} <= set(words)
+
+    def _vgs(self, words: list[str]) -> str:
+        if self._hides_groups(words):
+            return _report("vg", [])
         rows = [
             {
                 "vg_name": name,
@@ -225,7 +234,8 @@ class LvmHost:
         ]
         return _report("vg", rows)
 
-    def _pvs(self, _words: list[str]) -> str:
+    def _pvs(self, words: list[str]) -> str:
+        hidden = self._hides_groups(words)
         rows = [
             {
                 "pv_name": str(self.dev / f"sd-{lun.wwid}"),
@@ -234,7 +244,7 @@ class LvmHost:
                 "pv_free": str(lun.size // 2),
             }
             for lun in self.lvm.luns.values()
-            if lun.group or lun.holds == "LVM2_member"
+            if (lun.group and not hidden) or lun.holds == "LVM2_member"
         ]
         return _report("pv", rows)
 

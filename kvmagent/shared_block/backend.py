@@ -56,6 +56,9 @@ _INSPECTION_CONF = (
     "devices {\n  use_devicesfile = 0\n  scan_lvs = 0\n}\nbackup {\n  backup = 0\n  archive = 0\n}\n"
 )
 
+_ALL_GROUPS = ("--shared", "--foreign")
+"""Groups that other hosts share or own: LVM shows the disks of those as if they held no group at all."""
+
 _READ_AT_ONCE = 8
 
 Fence = Callable[[str], Awaitable[list[str]]]
@@ -330,7 +333,7 @@ class SharedBlockBackend(Backend):
         conf = self._places.conf / INSPECTION
         await asyncio.to_thread(_write_inspection, conf)
         lvm = ["env", f"LVM_SYSTEM_DIR={conf}"]
-        how = ["--reportformat", "json", "--units", "b", "--nosuffix", "--nolocking"]
+        how = ["--reportformat", "json", "--units", "b", "--nosuffix", "--nolocking", *_ALL_GROUPS]
         volumes, shared, tree = await asyncio.gather(
             self._children.run([*lvm, "pvs", *how, "-o", "pv_name,vg_name,pv_size"], LIMIT_S),
             self._children.run([*lvm, "vgs", *how, "-o", "vg_name,vg_tags,vg_lock_type"], LIMIT_S),
