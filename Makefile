@@ -59,7 +59,7 @@ lab: $(VENV) ## run the tests on QEMU guests as hosts (root; docs/lab.md)
 	@scripts/bootstrap lab
 	$(LAB) -m '$(LAB_TESTS)'
 
-lab-long: $(VENV) ## run those that take emulated guests longest: packages of a bare host, PostgreSQL (root)
+lab-long: $(VENV) ## run those that take emulated guests longest: packages of a bare host, PostgreSQL, shared blocks, Ceph (root)
 	@scripts/bootstrap lab
 	$(LAB) -m long
 
