@@ -132,17 +132,26 @@ class Guest:
 
     def reboot(self) -> None:
         """Have it reboot in an orderly way, and wait until one can log in again."""
-        before = self.run("cat /proc/sys/kernel/random/boot_id")
+        before = self.boot_id()
         self.try_run("systemctl reboot")
-        self.close_ssh()
-        deadline = time.monotonic() + BOOT_TIMEOUT_S
+        self.wait_until_rebooted(before)
+
+    def boot_id(self) -> str:
+        """Return what is another one after each boot."""
+        return self.run("cat /proc/sys/kernel/random/boot_id")
+
+    def wait_until_rebooted(self, before: str, timeout_s: float = BOOT_TIMEOUT_S) -> None:
+        """Wait until one can log in to what has another boot id."""
+        deadline = time.monotonic() + timeout_s
         while True:
-            self.wait()
+            self.close_ssh()
+            self.wait(timeout_s)
             with contextlib.suppress(LabError):
-                if self.run("cat /proc/sys/kernel/random/boot_id") != before:
+                if self.boot_id() != before:
                     return
             if time.monotonic() > deadline:
-                raise LabError(f"{self.name} does not reboot\n{self.last_words()}")
+                raise LabError(f"{self.name} has not booted again\n{self.last_words()}")
+            time.sleep(1)
 
     def pause(self) -> None:
         """Stop its processors; to the others it is as dead."""

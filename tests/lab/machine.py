@@ -173,6 +173,7 @@ def command_line(role: Role, images: ImageSet, folder: Path, start: Start) -> li
     """Return the argv of QEMU for a guest whose disks, sockets and console are in `folder`."""
     argv = ["qemu-system-x86_64", "-name", role.name, "-nodefaults", "-display", "none", "-M", "q35"]
     argv += ["-accel", "tcg,thread=multi,tb-size=1024", "-cpu", CPU, "-smp", str(role.cpus)]
+    argv += ["-global", "ICH9-LPC.noreboot=false"]  # else the chipset's watchdog ends in nothing
     argv += ["-m", str(role.memory_mb), "-smbios", smbios(role), *_boot(images, start)]
     argv += ["-chardev", f"file,id=console,path={quoted(folder / 'console.log')},append=on"]
     argv += ["-serial", "chardev:console", "-qmp", f"unix:{quoted(folder / 'qmp')},server=on,wait=off"]

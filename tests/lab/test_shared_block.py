@@ -339,6 +339,7 @@ def test_nothing_is_left_and_a_host_without_sanlock_is_reset(scene: Scene) -> No
     assert "what is left of the primary storage" in refused.error["details"]
     assert run(scene.admin, "DELETE", f"/primary-storage/{kept}", None).status == 200
     add(scene, "sharedBlock::wipe::true")
+    booted = scene.kvm2.boot_id()
     scene.kvm2.run("kill -9 $(pidof sanlock)")
     began = time.monotonic()
     wait_until(
@@ -347,7 +348,7 @@ def test_nothing_is_left_and_a_host_without_sanlock_is_reset(scene: Scene) -> No
         TIMEOUT_S,
     )
     timed(scene, "sanlock's end seen", began)
-    scene.kvm2.wait_until_off(TIMEOUT_S)
+    scene.kvm2.wait_until_rebooted(booted)
     timed(scene, "host without sanlock reset by the watchdog", began)
 
 
