@@ -118,9 +118,6 @@ class Routes:
         )
         first = await anext(lines)
         response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        await response.prepare(request)
-        if request.transport is not None:
-            request.transport.set_write_buffer_limits(high=_STREAM_BUFFER_BYTES)
         await self._pump(request, response, first, lines)
         return response
 
@@ -129,6 +126,9 @@ class Routes:
     ) -> None:
         line: bytes | None = first
         try:
+            await response.prepare(request)
+            if request.transport is not None:
+                request.transport.set_write_buffer_limits(high=_STREAM_BUFFER_BYTES)
             while line is not None:
                 async with asyncio.timeout(self._stream_write_timeout_s):
                     await response.write(line)

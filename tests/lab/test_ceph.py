@@ -235,7 +235,8 @@ def test_a_volume_moves_from_nfs_to_ceph_to_a_hosts_disk_whatever_is_killed(scen
     moved = made(admin.wait("/api-jobs/" + job.rpartition("/")[2], TIMEOUT_S))
     now = scene.show(volume["uuid"])
     assert (moved["primaryStorageUuid"], now["primaryStorageUuid"]) == (local, local)
-    (place,) = [name for name, uuid in hosts.items() if uuid == now["hostUuid"]]
+    there = f"test -e {now['installPath']}"
+    (place,) = [name for name in hosts if scene.guests[name].try_run(there).returncode == 0]
     copied = f"qemu-img convert -O raw {now['installPath']} {raw} && sha256sum <{raw} && rm {raw}"
     assert scene.guests[place].run(copied, TIMEOUT_S).split()[0] == content
     assert cluster.names(f"pri-v-d-{scene.primary}") == []

@@ -77,3 +77,25 @@ async def test_a_fault_is_answered_without_its_traceback(tmp_path, caplog):
     assert "NotImplementedError" in caplog.text
     await runner.cleanup()
     journal.close()
+
+
+async def test_a_reader_that_has_gone_before_the_stream_begins_is_no_fault(tmp_path, caplog):
+    caplog.set_level("DEBUG")
+    hub, journal, asked, gone = EventHub("i"), Journal(tmp_path), asyncio.Event(), asyncio.Event()
+
+    async def late_hello():
+        asked.set()
+        await gone.wait()
+        return {"agent": "sample"}
+
+    desk = TaskDesk(journal, hub, None, {Rest: rest})
+    runner, port = await serve(Routes(only(SimpleNamespace(desk=desk, hub=hub, hello=late_hello))))
+    with socket.create_connection(("127.0.0.1", port)) as peer:
+        peer.sendall(b"GET /v1/events HTTP/1.1\r\nHost: a\r\n\r\n")
+        await asked.wait()
+    await until(lambda: not runner.server.connections)
+    gone.set()
+    await until(lambda: "event stream closed by its reader" in caplog.text)
+    await runner.cleanup()
+    assert "Error handling request" not in caplog.text
+    journal.close()
