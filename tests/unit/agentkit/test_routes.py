@@ -93,7 +93,7 @@ async def test_a_reader_that_has_gone_before_the_stream_begins_is_no_fault(tmp_p
     with socket.create_connection(("127.0.0.1", port)) as peer:
         peer.sendall(b"GET /v1/events HTTP/1.1\r\nHost: a\r\n\r\n")
         await asked.wait()
-    await until(lambda: not runner.server.connections)
+    await until(lambda: all(each.transport is None for each in runner.server.connections))
     gone.set()
     await until(lambda: "event stream closed by its reader" in caplog.text)
     await runner.cleanup()
