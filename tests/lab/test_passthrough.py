@@ -141,6 +141,12 @@ def test_a_usb_stick_is_given_to_a_vm_and_given_back_when_it_is_plugged_in_again
     kvm1.remove_disk("stick")
 
 
+def wait_until_known(fleet: Fleet, vm: Nested) -> None:
+    """Wait until a host whose agent was killed is connected again, and its VM known to run."""
+    fleet.wait_until("kvm1", "Connected", TIMEOUT_S)
+    wait_until(lambda: vm.state == "Running", "the VM to be known again", TIMEOUT_S)
+
+
 def test_an_agent_that_is_killed_between_two_drivers_leaves_none_without_one(
     fleet: Fleet, vm: Nested, kvm1: Guest
 ) -> None:
@@ -152,10 +158,10 @@ def test_an_agent_that_is_killed_between_two_drivers_leaves_none_without_one(
     assert kvm1.run("cat /root/killed").strip() == "killed"
     if answer.status != 200:  # an emulated host may take longer to start its agent than the node waits
         assert answer.error["code"] == "HOST.1003"
-        fleet.wait_until("kvm1", "Connected", TIMEOUT_S)
-        wait_until(lambda: vm.state == "Running", "the VM to be known again", TIMEOUT_S)
+        wait_until_known(fleet, vm)
         wait_for_driver(kvm1, NIC, "e1000e")
         made(attach(vm, nic))
+    wait_until_known(fleet, vm)  # the agent may have ended its task before the host was found again
     assert driver(kvm1, NIC) == "vfio-pci"
     assert device(fleet, NIC)["vmInstanceUuid"] == vm.uuid
     vm.wait_for(NIC_IDS)
@@ -169,7 +175,7 @@ def test_a_libvirtd_that_is_killed_while_it_attaches_leaves_nothing_half_done(
     script = f"while ! {bound}; do :; done; kill -9 $(cat /run/libvirtd.pid)"
     kvm1.run(f"nohup sh -c '{script}; echo killed >/root/killed2' >/dev/null 2>&1 </dev/null & sleep 0.1")
     answer = attach(vm, nvme)
-    assert kvm1.run("cat /root/killed2").strip() == "killed"
+    assert kvm1.run("cat /root/killed2 || true").strip() == "killed", answer
     if answer.status == 200:
         vm.wait_for(NVME_IDS)
         detach(vm, nvme)
