@@ -62,6 +62,12 @@ class Fleet:
     cluster: str
     hosts: dict[str, str]
 
+    @property
+    def zone(self) -> str:
+        """The uuid of the cluster's zone."""
+        (row,) = self.admin.query(f"/clusters/{self.cluster}")
+        return str(row["zoneUuid"])
+
     def status(self, name: str) -> str:
         """Return the status of a host."""
         (host,) = self.admin.query("/hosts", f"uuid={self.hosts[name]}")

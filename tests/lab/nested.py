@@ -51,11 +51,8 @@ class Nested:
         host = fleet.hosts[guest.name]
         guest.write("/root/nested.cfg", GRUB)
         guest.run(f"({MAKE_DISK}) </root/nested.cfg", 300)
-        (cluster,) = fleet.admin.query(f"/clusters/{fleet.cluster}")
         wanted = {"name": name, "cpuNum": 1, "memorySize": 192 * MB, "hostUuid": host}
-        vm = made(
-            run(fleet.admin, "POST", "/vm-instances", {"params": {**wanted, "zoneUuid": cluster["zoneUuid"]}})
-        )
+        vm = made(run(fleet.admin, "POST", "/vm-instances", {"params": {**wanted, "zoneUuid": fleet.zone}}))
         nested = cls(fleet, guest, storage, vm["uuid"])
         nested.stop()
         wanted = {"name": "disk", "diskSize": 96 * MB, "primaryStorageUuid": storage}

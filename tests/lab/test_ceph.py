@@ -47,11 +47,6 @@ class Scene:
     def admin(self) -> Rest:
         return self.fleet.admin
 
-    @property
-    def zone(self) -> str:
-        (row,) = self.admin.query(f"/clusters/{self.fleet.cluster}")
-        return str(row["zoneUuid"])
-
     def mon_url(self, name: str) -> str:
         guest = self.guests[name]
         return f"root:{guest.password}@{guest.address}/?monPort=3301"
@@ -138,11 +133,11 @@ def scene(lab: Lab, fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> I
 def test_storages_are_added_by_monitors_that_get_their_agents_over_ssh(scene: Scene) -> None:
     admin, cluster = scene.admin, scene.cluster
     urls = [scene.mon_url(name) for name in MONITORS]
-    params = {"name": "ceph", "zoneUuid": scene.zone}
+    params = {"name": "ceph", "zoneUuid": scene.fleet.zone}
     params["monUrls"] = urls
     scene.primary = made(run(admin, "POST", PRIMARY, {"params": params}))["uuid"]
     scene.backup = made(run(admin, "POST", BACKUP, {"params": {"name": "images", "monUrls": urls}}))["uuid"]
-    assert run(admin, "POST", f"/zones/{scene.zone}/backup-storage/{scene.backup}", None).status == 200
+    assert run(admin, "POST", f"/zones/{scene.fleet.zone}/backup-storage/{scene.backup}", None).status == 200
     assert scene.mons() == dict.fromkeys(MONITORS, "Connected")
     for name in MONITORS:
         assert scene.guests[name].run(f"systemctl is-active {CEPH_AGENT}").strip() == "active"
@@ -159,7 +154,13 @@ def test_storages_are_added_by_monitors_that_get_their_agents_over_ssh(scene: Sc
 def test_a_vm_on_rbd_moves_while_it_runs_and_has_its_snapshot_and_clone(scene: Scene) -> None:
     admin, cluster, hosts = scene.admin, scene.cluster, scene.fleet.hosts
     image = made(scene.add_image("disk"))["uuid"]
-    wanted = {"name": "vm", "cpuNum": 1, "memorySize": 64 * MB, "imageUuid": image, "zoneUuid": scene.zone}
+    wanted = {
+        "name": "vm",
+        "cpuNum": 1,
+        "memorySize": 64 * MB,
+        "imageUuid": image,
+        "zoneUuid": scene.fleet.zone,
+    }
     vm = made(run(admin, "POST", "/vm-instances", {"params": {**wanted, "hostUuid": hosts["kvm1"]}}))
     root = vm["rootVolumeUuid"]
     assert (vm["state"], vm["hostUuid"]) == ("Running", hosts["kvm1"])

@@ -43,8 +43,7 @@ def hosts(fleet: Fleet) -> list[str]:
 
 @pytest.fixture(scope="module")
 def zone(fleet: Fleet) -> str:
-    (row,) = fleet.admin.query(f"/clusters/{fleet.cluster}")
-    return str(row["zoneUuid"])
+    return fleet.zone
 
 
 @pytest.fixture(scope="module")

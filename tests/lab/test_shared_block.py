@@ -51,11 +51,6 @@ class Scene:
     def admin(self) -> Rest:
         return self.fleet.admin
 
-    @property
-    def zone(self) -> str:
-        (row,) = self.admin.query(f"/clusters/{self.fleet.cluster}")
-        return str(row["zoneUuid"])
-
     def act(self, path: str, what: str, **params: Any) -> Answer:
         return run(self.admin, "PUT", f"{path}/actions", {what: params})
 
@@ -117,7 +112,7 @@ class Scene:
 
     def vm(self, host: str, **more: Any) -> str:
         wanted = {"name": "vm", "cpuNum": 1, "memorySize": 64 * MB, "hostUuid": self.fleet.hosts[host]}
-        params = {**wanted, "zoneUuid": self.zone, **more}
+        params = {**wanted, "zoneUuid": self.fleet.zone, **more}
         return str(made(run(self.admin, "POST", "/vm-instances", {"params": params}))["uuid"])
 
     def vm_row(self, uuid: str) -> dict[str, Any]:
@@ -160,7 +155,7 @@ def timed(scene: Scene, what: str, began: float) -> None:
 
 def add(scene: Scene, *tags: str) -> None:
     """Add a storage on the first LUN and attach it."""
-    params = {"name": "blocks", "diskUuids": [f"3{san_storage.wwid(0)}"], "zoneUuid": scene.zone}
+    params = {"name": "blocks", "diskUuids": [f"3{san_storage.wwid(0)}"], "zoneUuid": scene.fleet.zone}
     body = {"params": params, "systemTags": list(tags)}
     scene.uuid = made(run(scene.admin, "POST", GROUPS, body))["uuid"]
     path = f"/clusters/{scene.fleet.cluster}/primary-storage/{scene.uuid}"
@@ -220,7 +215,7 @@ def test_snapshots_and_vms_of_one_image_stand_on_what_both_hosts_read(scene: Sce
     login = {"hostname": san.address, "username": "root", "password": san.password}
     params = {"name": "images", "url": "/srv/images", **login}
     store = made(run(admin, "POST", "/backup-storage/image-store", {"params": params}))["uuid"]
-    assert run(admin, "POST", f"/zones/{scene.zone}/backup-storage/{store}", None).status == 200
+    assert run(admin, "POST", f"/zones/{scene.fleet.zone}/backup-storage/{store}", None).status == 200
     sector = base64.b64encode(boot_sector(OBEY_POWER_BUTTON)).decode()
     san.run(f"echo {sector} | base64 -d >/srv/disk.raw && truncate -s 2M /srv/disk.raw")
     wanted = {"name": "disk", "url": "file:///srv/disk.raw", "format": "raw", "backupStorageUuids": [store]}
@@ -333,7 +328,7 @@ def test_nothing_is_left_and_a_host_without_sanlock_is_reset(scene: Scene) -> No
     assert scene.kvm2.run(f"dmsetup ls | grep -c {scene.uuid} || true").strip() == "0"
     assert "lvm_" not in scene.kvm2.run("sanlock client status")
     assert scene.kvm2.run("virsh list --name").split() == []
-    params = {"name": "again", "diskUuids": [f"3{san_storage.wwid(0)}"], "zoneUuid": scene.zone}
+    params = {"name": "again", "diskUuids": [f"3{san_storage.wwid(0)}"], "zoneUuid": scene.fleet.zone}
     kept = made(run(scene.admin, "POST", GROUPS, {"params": params}))["uuid"]
     refused = run(scene.admin, "POST", f"/clusters/{scene.fleet.cluster}/primary-storage/{kept}", {})
     assert "what is left of the primary storage" in refused.error["details"]
