@@ -16,7 +16,6 @@ import pytest
 from mn.db.schema import new_uuid
 from tests import postgres
 from tests.ceph.cluster import MIB, Cluster
-from tests.ceph.silence import agent_pid
 from tests.ceph.test_clones import add_backup, add_image, clean, trash
 from tests.ceph.test_host_images import holds
 from tests.ceph.test_storages import delete, expunge
@@ -24,6 +23,7 @@ from tests.ceph.test_volumes import HOST, Scene, images, libvirtd, one_libvirtd,
 from tests.helpers import wait_until
 from tests.integration.crash.scene import DOOMED
 from tests.node import Answer
+from tests.silence import agent_pid
 
 __all__ = ["libvirtd", "one_libvirtd", "scene"]
 

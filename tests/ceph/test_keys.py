@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from tests.ceph.cluster import MIB, Cluster
-from tests.ceph.silence import silent
 from tests.ceph.test_storages import delete
 from tests.ceph.test_volumes import HOST, LOGIN, Scene, holding, images, libvirtd, one_libvirtd, scene
 from tests.helpers import wait_until
 from tests.libvirtd import OBEY_POWER_BUTTON, Libvirtd, boot_sector
+from tests.silence import silent
 
 __all__ = ["libvirtd", "one_libvirtd", "scene"]
 

@@ -7,11 +7,11 @@ import signal
 from pathlib import Path
 
 from tests.ceph.cluster import Cluster
-from tests.ceph.silence import agent_pid, silent
 from tests.ceph.test_clones import add_image
 from tests.ceph.test_storages import BACKUP, PRIMARY, delete, expunge, mon_url, setting, statuses
 from tests.ceph.test_volumes import Scene, libvirtd, one_libvirtd, scene
 from tests.helpers import wait_until
+from tests.silence import agent_pid, silent
 
 __all__ = ["libvirtd", "one_libvirtd", "scene"]
 

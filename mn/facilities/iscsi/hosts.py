@@ -26,6 +26,7 @@ from kvmagent.protocol_iscsi import (
 )
 from mn.db.schema import new_uuid, now_s
 from mn.db.vault import Vault
+from mn.facilities.hosts.holdings import given_back, hold, holdings_of
 from mn.facilities.hosts.tables import host_table, load_host
 from mn.facilities.iscsi.luns import sync_luns
 from mn.facilities.iscsi.tables import (
@@ -44,6 +45,8 @@ log = logging.getLogger(__name__)
 
 SEALED_FOR = "CHAP secret of an iSCSI server"
 RUNNING = "running"
+SESSIONS = "iscsi"
+"""Hosts hold the sessions to each server until they say that they have it no longer."""
 
 
 class HostAnswer(msgspec.Struct, frozen=True):
@@ -63,6 +66,7 @@ async def login_hosts(
         return []
 
     async def one(host_uuid: str) -> HostAnswer:
+        await services.db.write(hold, host_uuid, SESSIONS, server_uuid)
         report = await ask_host(services, host_uuid, LoginIscsi(server=server), task_uuid)
         return HostAnswer(host_uuid, report)
 
@@ -76,6 +80,7 @@ async def logout_hosts(
 
     async def one(host_uuid: str) -> HostAnswer:
         await ask_host(services, host_uuid, LogoutIscsi(server_uuid=server_uuid), task_uuid)
+        await services.db.write(given_back, host_uuid, SESSIONS, server_uuid)
         return HostAnswer(host_uuid)
 
     return await _each(host_uuids, one)
@@ -97,14 +102,19 @@ async def change_hosts(
 
 
 async def sync_host(services: Services, host_uuid: str) -> None:
-    """Have a host log in to all servers of its cluster and out of all others; note what it says."""
-    rows = await services.db.read(load_wanted, host_uuid)
-    if rows is None:
-        return
-    servers = [spec_of(services.vault, row) for row in rows]
-    report: IscsiReport = await ask_host(services, host_uuid, SyncIscsi(servers=servers), new_uuid())
-    await services.db.write(save_report, host_uuid, report)
-    await services.db.write(forget_others, host_uuid, report)
+    """Have a host log in to all servers of its cluster and out of all others; note what it says.
+
+    What is attached or detached meanwhile is not lost: the host is asked again then.
+    """
+    rows, asked_for = await services.db.read(load_wanted, host_uuid), None
+    while rows is not None and [row.uuid for row in rows] != asked_for:
+        servers = [spec_of(services.vault, row) for row in rows]
+        asked_for = [server.uuid for server in servers]
+        await services.db.write(hold_servers, host_uuid, asked_for)
+        report: IscsiReport = await ask_host(services, host_uuid, SyncIscsi(servers=servers), new_uuid())
+        await services.db.write(save_report, host_uuid, report)
+        await services.db.write(forget_others, host_uuid, report)
+        rows = await services.db.read(load_wanted, host_uuid)
 
 
 async def _each(host_uuids: list[str], ask: Callable[[str], Awaitable[HostAnswer]]) -> list[HostAnswer]:
@@ -160,14 +170,12 @@ def _chap(vault: Vault, user: str | None, sealed: str | None) -> Chap | None:
 
 
 def load_wanted(connection: Connection, host_uuid: str) -> list[Row[Any]] | None:
-    """Return the servers that a host needs, None when it needs none and has none either."""
+    """Return the servers that a host needs, None when it needs none and holds none either."""
     host = load_host(connection, host_uuid)
     if host is None or host.agent_port is None:
         return None
-    refs, servers = host_ref_table.c, iscsi_server_table.c
-    uuids_wanted = servers_of_cluster(connection, host.cluster_uuid)
-    has = connection.execute(select(refs.uuid).where(refs.host_uuid == host_uuid).limit(1)).first()
-    if not uuids_wanted and has is None:
+    servers, uuids_wanted = iscsi_server_table.c, servers_of_cluster(connection, host.cluster_uuid)
+    if not uuids_wanted and not holdings_of(connection, host_uuid, SESSIONS):
         return None
     query = select(iscsi_server_table).where(servers.uuid.in_(uuids_wanted)).order_by(servers.seq)
     return list(connection.execute(query))
@@ -194,11 +202,18 @@ def save_report(connection: Connection, host_uuid: str, report: IscsiReport) -> 
 
 def forget_others(connection: Connection, host_uuid: str, report: IscsiReport) -> None:
     """Forget that a host has servers that are not among those that it reports."""
-    refs = host_ref_table.c
-    others = (refs.host_uuid == host_uuid) & refs.iscsi_server_uuid.not_in(
-        [one.server_uuid for one in report.servers]
-    )
+    refs, reported = host_ref_table.c, [one.server_uuid for one in report.servers]
+    others = (refs.host_uuid == host_uuid) & refs.iscsi_server_uuid.not_in(reported)
     connection.execute(delete(host_ref_table).where(others))
+    for held in holdings_of(connection, host_uuid, SESSIONS):
+        if held.subject not in reported:
+            given_back(connection, host_uuid, SESSIONS, held.subject)
+
+
+def hold_servers(connection: Connection, host_uuid: str, server_uuids: list[str]) -> None:
+    """Note that a host is to have sessions to servers."""
+    for server_uuid in server_uuids:
+        hold(connection, host_uuid, SESSIONS, server_uuid)
 
 
 def forget_hosts(connection: Connection, server_uuid: str, host_uuids: list[str]) -> None:

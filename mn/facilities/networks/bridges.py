@@ -6,18 +6,20 @@ import asyncio
 import hashlib
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, select
 
 from agentkit.errors import HardpointError
 from kvmagent.protocol_network import INTERFACE_NAME_LENGTH, ApplyNetworks, Bridge, ConfirmNetworks
 from mn.db.schema import new_uuid
 from mn.facilities.hosts.followers import when_connected
+from mn.facilities.hosts.holdings import given_back, hold, holdings_of
 from mn.facilities.hosts.tables import host_table, load_host
-from mn.facilities.networks.tables import bridged_host_table, l2_cluster_ref_table, l2_network_table
+from mn.facilities.networks.tables import l2_cluster_ref_table, l2_network_table
 from mn.fleet.client import Endpoint
 from mn.rest.services import Services
 
 HOSTS_AT_ONCE = 16
+BRIDGES = "bridges"
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -55,17 +57,9 @@ def load_wanted(connection: Connection, host_uuid: str) -> Wanted | None:
         Bridge(name=bridge_name(interface, vlan), interface=interface, vlan=vlan)
         for interface, vlan in connection.execute(found)
     ]
-    told = select(bridged_host_table).where(bridged_host_table.c.host_uuid == host_uuid)
-    if not bridges and connection.execute(told).first() is None:
+    if not bridges and not holdings_of(connection, host_uuid, BRIDGES):
         return None
     return Wanted(row.name, Endpoint(host_uuid, row.agent_address, row.agent_port), bridges)
-
-
-def note_bridged(connection: Connection, host_uuid: str, *, bridged: bool) -> None:
-    """Write whether a host has bridges that it will have to be told to remove; it may be gone."""
-    connection.execute(delete(bridged_host_table).where(bridged_host_table.c.host_uuid == host_uuid))
-    if bridged and load_host(connection, host_uuid) is not None:
-        connection.execute(insert(bridged_host_table), {"host_uuid": host_uuid})
 
 
 def connected_hosts(connection: Connection, cluster_uuid: str) -> list[str]:
@@ -86,7 +80,7 @@ async def apply_to_host(services: Services, host_uuid: str) -> None:
     change, task = new_uuid(), new_uuid()
     fleet, endpoint = services.fleet, wanted.endpoint
     if wanted.bridges:
-        await services.db.write(note_bridged, host_uuid, bridged=True)
+        await services.db.write(hold, host_uuid, BRIDGES)
     try:
         applied = await fleet.call(endpoint, ApplyNetworks(change_uuid=change, bridges=wanted.bridges), task)
         fleet.acknowledge(endpoint, task)
@@ -104,7 +98,7 @@ async def apply_to_host(services: Services, host_uuid: str) -> None:
             cause=error,
         ) from error
     if not wanted.bridges:
-        await services.db.write(note_bridged, host_uuid, bridged=False)
+        await services.db.write(given_back, host_uuid, BRIDGES)
 
 
 async def apply_to_hosts(services: Services, host_uuids: list[str]) -> None:

@@ -97,13 +97,6 @@ used_ip_table = Table(
 )
 """Addresses that NICs have; no two of an L3 network have the same."""
 
-bridged_host_table = Table(
-    "bridged_host",
-    metadata,
-    uuid_column("host_uuid", ForeignKey("host.uuid", ondelete="CASCADE"), primary_key=True),
-)
-"""Hosts that have been told of bridges, and not since that they shall have none."""
-
 L2_NETWORK: Resource = Resource(
     "L2Network",
     l2_network_table,

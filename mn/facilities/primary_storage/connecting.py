@@ -16,6 +16,7 @@ from kvmagent.protocol_storage import InitStorage, ReleaseStorage, StorageEvent,
 from mn.db.schema import new_uuid, now_s
 from mn.facilities.common import find
 from mn.facilities.hosts.followers import when_connected, when_storage_told
+from mn.facilities.hosts.holdings import given_back, hold, holdings_of
 from mn.facilities.hosts.tables import host_table, load_host
 from mn.facilities.primary_storage.capacity import Place, recount, save_capacity
 from mn.facilities.primary_storage.driver import driver_of
@@ -38,6 +39,8 @@ _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 _rounds: dict[str, object] = {}
 """Of each host whose storages are being initialised, the round that does it."""
 RETRY_FIRST_S, RETRY_MOST_S = 2.0, 60.0
+STORAGE = "primary-storage"
+"""Hosts hold each storage that they were asked to use until they say that they have released it."""
 
 
 class HostPlace(msgspec.Struct, frozen=True):
@@ -66,8 +69,7 @@ class Wanted(msgspec.Struct, frozen=True):
 async def connect_storage(services: Services, storage_uuid: str, host_uuid: str) -> None:
     """Initialise a storage on a host, note how that ended. Raises HardpointError when it cannot be used."""
     async with _turns.setdefault(storage_uuid, asyncio.Lock()):
-        await services.db.write(prepare_host, storage_uuid, host_uuid)
-        wanted = await services.db.read(load_wanted, storage_uuid, host_uuid)
+        wanted = await services.db.write(prepare_host, storage_uuid, host_uuid)
         if wanted is None:
             return
         storage = wanted.at.storage
@@ -98,6 +100,23 @@ async def release_storage(services: Services, storage_uuid: str, host_uuid: str)
     await services.fleet.call(wanted.at.endpoint, ReleaseStorage(storage=wanted.at.storage), task)
     await services.db.write(save_released, storage_uuid, host_uuid)
     services.fleet.acknowledge(wanted.at.endpoint, task)
+
+
+async def release_others(services: Services, host_uuid: str) -> None:
+    """Have a host release what it holds and is to use no longer: it was away when that ended, say."""
+    for held in await services.db.read(load_others, host_uuid):
+        async with _turns.setdefault(held.storage.uuid, asyncio.Lock()):
+            if held not in await services.db.read(load_others, host_uuid):  # attached again
+                continue
+            task = new_uuid()
+            try:
+                await services.fleet.call(held.endpoint, ReleaseStorage(storage=held.storage), task)
+            except HardpointError as error:
+                extra = {"host": host_uuid, "storage": held.storage.uuid, "reason": error.details}
+                log.warning("storage not released by a host", extra=extra)
+                continue
+            await services.db.write(save_released, held.storage.uuid, host_uuid)
+            services.fleet.acknowledge(held.endpoint, task)
 
 
 async def connect_attached(services: Services, host_uuid: str) -> None:
@@ -148,6 +167,7 @@ async def note_event(services: Services, host_uuid: str, event: StorageEvent) ->
         await services.db.write(save_lost, event.storage_uuid, host_uuid, event)
 
 
+when_connected(release_others, beside=True)
 when_connected(connect_attached, beside=True)
 when_storage_told(note_event)
 
@@ -184,15 +204,37 @@ def load_wanted(connection: Connection, storage_uuid: str, host_uuid: str) -> Wa
     return Wanted(_host_place(connection, row, host), first, others, wipe)
 
 
-def prepare_host(connection: Connection, storage_uuid: str, host_uuid: str) -> None:
-    """Write what a host needs before a storage is initialised on it."""
+def load_others(connection: Connection, host_uuid: str) -> list[HostPlace]:
+    """Return what a host holds and is to use no longer; nothing when it cannot be asked."""
+    host = load_host(connection, host_uuid)
+    if host is None or host.agent_port is None:
+        return []
+    wanted = load_attached(connection, host_uuid)
+    specs = [
+        msgspec.convert(held.spec, StorageSpec)
+        for held in holdings_of(connection, host_uuid, STORAGE)
+        if held.subject not in wanted
+    ]
+    return [HostPlace(host_uuid, host.agent_address, host.agent_port, spec) for spec in specs]
+
+
+def prepare_host(connection: Connection, storage_uuid: str, host_uuid: str) -> Wanted | None:
+    """Write what a host needs, and that it may hold the storage; return how it is to be initialised there.
+
+    None when either is gone or has no agent.
+    """
     row = load_storage(connection, storage_uuid)
     if row is not None and load_host(connection, host_uuid) is not None:
         driver_of(row.type).prepare(connection, storage_uuid, host_uuid)
+    wanted = load_wanted(connection, storage_uuid, host_uuid)
+    if wanted is not None:
+        hold(connection, host_uuid, STORAGE, storage_uuid, wanted.at.storage)
+    return wanted
 
 
 def save_released(connection: Connection, storage_uuid: str, host_uuid: str) -> None:
     """Write that a host has said that it uses a storage no longer."""
+    given_back(connection, host_uuid, STORAGE, storage_uuid)
     row = load_storage(connection, storage_uuid)
     if row is not None:
         driver_of(row.type).released(connection, storage_uuid, host_uuid)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Iterator
@@ -16,12 +15,14 @@ from tests.helpers import wait_until
 from tests.initiator import GIB, IQN, Lun, San, calls, install, lose
 from tests.integration.hosts.conftest import make_machine
 from tests.node import Answer, Node, Rest, run_node
+from tests.silence import agent_pid, silent
 
 SERVERS, LUNS = "/storage-devices/iscsi/servers", "/storage-devices/iscsi/luns"
 SECRET, OTHER = "verysecret12", "othersecret12"
 ONE, TWO = "10.0.0.1", "10.0.1.1"
 WWIDS = [f"36001405{n:08x}1111422283334444444" for n in range(4)]
 TIMEOUT_S = 60.0
+ADDRESS = "127.0.2.9"
 
 
 @dataclass
@@ -80,7 +81,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         zone = admin.create("/zones", name="zone")["uuid"]
         wanted = {"name": "cluster", "zoneUuid": zone, "hypervisorType": "KVM"}
         cluster = admin.create("/clusters", **wanted)["uuid"]
-        login = {"managementIp": "127.0.2.9", "username": "root", "password": "unused"}
+        login = {"managementIp": ADDRESS, "username": "root", "password": "unused"}
         host = admin.create("/hosts/kvm", name="kvm", clusterUuid=cluster, **login)["uuid"]
         yield Place(node, admin, machine, san, cluster, host)
 
@@ -197,8 +198,7 @@ def test_a_session_that_is_lost_is_an_issue_until_it_is_back(place: Place) -> No
 def test_an_agent_that_is_killed_keeps_its_sessions_and_finds_what_is_missing(place: Place) -> None:
     server = place.add()
     place.attach(server)
-    pid = json.loads((place.agent() / "ready.json").read_text())["pid"]
-    os.kill(pid, signal.SIGKILL)
+    os.kill(agent_pid(place.node, ADDRESS), signal.SIGKILL)
     lose(place.machine, place.sessions()[0])
     wait_until(lambda: place.sessions() != [], "the session to be there again", TIMEOUT_S)
     wait_until(lambda: place.status(server) == ["Connected"], "the host to say so", TIMEOUT_S)
@@ -207,16 +207,25 @@ def test_an_agent_that_is_killed_keeps_its_sessions_and_finds_what_is_missing(pl
 def test_a_server_that_was_detached_while_its_host_was_away_is_logged_out_of_later(place: Place) -> None:
     server = place.add()
     place.attach(server)
-    pid = json.loads((place.agent() / "ready.json").read_text())["pid"]
-    os.kill(pid, signal.SIGSTOP)
-    try:
+    with silent(place.node, ADDRESS):
         wait_until(lambda: place.host_status() == "Disconnected", "the host to be lost", TIMEOUT_S)
         assert place.detach(server).status == 200
         assert len(place.sessions()) == 1
-    finally:
-        os.kill(pid, signal.SIGCONT)
     wait_until(lambda: place.sessions() == [], "the host to log out", TIMEOUT_S)
     wait_until(lambda: place.status(server) == [], "that to be known", TIMEOUT_S)
+
+
+def test_a_server_that_was_deleted_while_its_host_was_away_is_logged_out_of_later(place: Place) -> None:
+    server = place.add()
+    place.attach(server)
+    with silent(place.node, ADDRESS):
+        wait_until(lambda: place.host_status() == "Disconnected", "the host to be lost", TIMEOUT_S)
+        deleted = place.admin.run("DELETE", f"{SERVERS}/{server}?deleteMode=Enforcing", None)
+        assert deleted.status == 200
+        assert len(place.sessions()) == 1
+    wait_until(lambda: place.sessions() == [], "the host to log out", TIMEOUT_S)
+    ledger = place.agent() / "iscsi.json"
+    wait_until(lambda: SECRET not in ledger.read_text(), "it to forget the secret", TIMEOUT_S)
 
 
 def test_a_disk_in_use_keeps_the_server_attached(place: Place) -> None:

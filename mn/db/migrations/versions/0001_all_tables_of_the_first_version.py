@@ -1597,14 +1597,6 @@ def upgrade() -> None:
     op.create_index("ix_block_device_wwid", "block_device", ["wwid"], unique=False)
 
     op.create_table(
-        "bridged_host",
-        sa.Column("host_uuid", sa.String(length=32), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["host_uuid"], ["host.uuid"], name=op.f("fk_bridged_host_host_uuid"), ondelete="CASCADE"
-        ),
-        sa.PrimaryKeyConstraint("host_uuid", name=op.f("pk_bridged_host")),
-    )
-    op.create_table(
         "host_address",
         sa.Column("address", sa.String(length=255), nullable=False),
         sa.Column("host_uuid", sa.String(length=32), nullable=False),
@@ -1614,6 +1606,24 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("address", name=op.f("pk_host_address")),
     )
     op.create_index("ix_host_address_host_uuid", "host_address", ["host_uuid"], unique=False)
+
+    op.create_table(
+        "host_holding",
+        sa.Column(
+            "seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False
+        ),
+        sa.Column("host_uuid", sa.String(length=32), nullable=False),
+        sa.Column("kind", sa.String(length=32), nullable=False),
+        sa.Column("subject", sa.String(length=32), nullable=False),
+        sa.Column("spec", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["host_uuid"], ["host.uuid"], name=op.f("fk_host_holding_host_uuid"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_host_holding")),
+        sa.UniqueConstraint(
+            "host_uuid", "kind", "subject", name=op.f("uq_host_holding_host_uuid_kind_subject")
+        ),
+    )
 
     op.create_table(
         "host_iommu",
