@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import msgspec
@@ -39,6 +39,7 @@ class EventHub:
         self._last = 0
         self._closed = False
         self._wakers: set[asyncio.Event] = set()
+        self._when_followed: list[Callable[[], None]] = []
 
     @property
     def last_seq(self) -> int:
@@ -61,6 +62,10 @@ class EventHub:
         self._closed = True
         self._wake()
 
+    def when_followed(self, follow: Callable[[], None]) -> None:
+        """Have `follow` run each time that a stream begins."""
+        self._when_followed.append(follow)
+
     async def subscribe(
         self, instance: str | None, since: int, *, tick_s: float = LEASE_TICK_S, greeting: Any = None
     ) -> AsyncIterator[bytes]:
@@ -82,6 +87,8 @@ class EventHub:
         waker = asyncio.Event()
         self._wakers.add(waker)
         try:
+            for follow in self._when_followed:
+                follow()
             if instance == self.instance and self._oldest - 1 <= since <= self._last:
                 position, kind = since, EventKind.TICK
             else:

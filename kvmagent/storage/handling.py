@@ -105,6 +105,7 @@ def make_storages(
     backends[StorageKind.SHARED_BLOCK] = shared_blocks
     backends[StorageKind.CEPH] = ceph = CephBackend(runner, place.state_dir / "ceph")
     keeper = StorageKeeper(backends, lambda event: hub.publish(EventKind.STORAGE, event))
+    hub.when_followed(keeper.expect)
     disks = Disks(keeper, children, place.fleet_ca)
     offers = Offers(keeper, disks, place.state_dir / "offers", door)
     return Storages(keeper, disks, offers, shared_blocks, ceph, VmDisks(shared_blocks))

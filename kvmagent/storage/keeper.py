@@ -32,7 +32,12 @@ PROBE_DEADLINE_S = 8.0
 GRACE_S = 20.0
 """So much longer what is done on a silent storage goes on, and what is new waits: it may only be busy."""
 PATIENCE_S = 40.0
-"""So long an agent that has started waits for the storages that the tasks from before its restart need."""
+"""So long after a management node has begun to follow an agent, and has its storages initialised, tasks wait
+for those that they need.
+"""
+ALONE_PATIENCES = 15
+"""So many times as long an agent that has started waits for a management node to follow it."""
+WAIT_S = 1.0
 TELL_CHANGE = 0.01
 """A change of the free space by this part of the whole is told."""
 
@@ -164,21 +169,28 @@ class StorageKeeper:
     async def _known(self, uuid: str) -> Watched | None:
         """Return a storage; an agent that has just started waits for what the management node says."""
         if uuid not in self._watched:
-            until = self._patient_until
-            if until is None:  # tasks from before a restart begin before the storages are looked after
-                until = asyncio.get_running_loop().time() + self._patience_s
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(until), self._news:
-                    await self._news.wait_for(lambda: uuid in self._watched)
+            while uuid not in self._watched and (left := self._patience_left()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, WAIT_S)), self._news:
+                        await self._news.wait()
             beginning = self._initialising.get(uuid)
             if uuid not in self._watched and beginning is not None:
                 async with beginning:  # that it is made usable ends one way or the other
                     pass
         return self._watched.get(uuid)
 
+    def expect(self) -> None:
+        """Note that a management node follows the agent from now on, and will say what storages there are."""
+        self._patient_until = asyncio.get_running_loop().time() + self._patience_s
+
+    def _patience_left(self) -> float:
+        now = asyncio.get_running_loop().time()
+        if self._patient_until is None:
+            self._patient_until = now + self._patience_s * ALONE_PATIENCES
+        return self._patient_until - now
+
     async def run(self) -> None:
         """Probe the storages until cancelled."""
-        self._patient_until = asyncio.get_running_loop().time() + self._patience_s
         try:
             for number in itertools.count():
                 for watched in self._due(number):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agentkit.errors import HardpointError
+from agentkit.events import EventHub
 from agentkit.runner import Answer, ProcessRunner, ScriptedRunner
 from kvmagent.protocol_storage import (
     CreateDisk,
@@ -297,6 +298,28 @@ async def test_a_task_that_begins_before_storages_are_looked_after_waits_for_its
     assert not early.done()
     await keeper.init(InitStorage(storage=local(), first=True))
     assert (await early).size == 1024 * 1024
+
+
+async def test_a_task_waits_until_the_node_that_follows_the_agent_has_had_its_turn(tmp_path: Path) -> None:
+    children, hub, patience_s = Children(ProcessRunner()), EventHub("i"), 0.5
+    files = FileBackend(StorageKind.LOCAL, children, list, lambda: "one", local_root=tmp_path)
+    keeper = StorageKeeper({StorageKind.LOCAL: files}, lambda _event: None, patience_s=patience_s)
+    hub.when_followed(keeper.expect)
+    disks = Disks(keeper, children, tmp_path / "ca")
+    wanted = CreateDisk(storage=local(), path="v/late.qcow2", format="qcow2", size=1024 * 1024)
+    late = asyncio.create_task(disks.create(wanted))
+    await asyncio.sleep(3 * patience_s)
+    assert not late.done(), "no node has come yet"
+    await anext(hub.subscribe(None, 0))
+    with pytest.raises(HardpointError, match="not initialised"):
+        await asyncio.wait_for(late, LIMIT_S)
+    again = asyncio.create_task(disks.create(wanted))
+    with pytest.raises(HardpointError, match="not initialised"):
+        await asyncio.wait_for(again, LIMIT_S)
+    await anext(hub.subscribe(None, 0))
+    last = asyncio.create_task(disks.create(wanted))
+    await keeper.init(InitStorage(storage=local(), first=True))
+    assert (await asyncio.wait_for(last, LIMIT_S)).size == 1024 * 1024
 
 
 async def test_an_export_is_mounted_with_its_options_and_another_mount_in_its_place_is_refused(
