@@ -75,13 +75,18 @@ class Scene:
 @pytest.fixture
 def scene(tmp_path: Path, cluster: Cluster, libvirtd: Libvirtd) -> Iterator[Scene]:
     make_machine(tmp_path / "machine")
+    yield from run_scene(tmp_path, cluster, libvirtd, cluster.programs.path())
+
+
+def run_scene(folder: Path, cluster: Cluster, libvirtd: Libvirtd, path: str) -> Iterator[Scene]:
+    """Run a node whose host is the machine in `folder`, with the programs in `path`."""
     environment = {
         "HARDPOINT_LOCAL_AGENT_CEPH": str(cluster.configuration),
-        "HARDPOINT_LOCAL_AGENT_ROOT": str(tmp_path / "machine"),
+        "HARDPOINT_LOCAL_AGENT_ROOT": str(folder / "machine"),
         "HARDPOINT_LOCAL_AGENT_LIBVIRT": libvirtd.uri,
-        "PATH": cluster.programs.path(),
+        "PATH": path,
     }
-    for node in run_node(tmp_path / "state", environment):
+    for node in run_node(folder / "state", environment):
         admin = node.rest().logged_in()
         setting(admin, "primaryStorage.deletePool", "true")
         zone = admin.create("/zones", name="zone")["uuid"]
