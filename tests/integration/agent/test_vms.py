@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import spice
 from tests.libvirtd import IDLE, OBEY_POWER_BUTTON, POWER_OFF, libvirtd, one_libvirtd, small_domain
 
 __all__ = ["libvirtd", "one_libvirtd"]
@@ -156,6 +157,12 @@ async def test_a_vm_takes_usb_devices_of_who_is_at_its_spice_screen(kvmagent, li
         xml = libvirtd.virsh("dumpxml", wanted["uuid"]).stdout
         assert xml.count("<redirdev bus='usb' type='spicevmc'>") == 4
         assert "name='com.redhat.spice.0'" in xml
+        screen = (vm["consoleAddress"], vm["spicePort"])
+        hello = await asyncio.to_thread(spice.usb_hello, *screen, wanted["consolePassword"])
+        assert b"qemu usb-redir guest" in hello, "a USB controller of the VM talks to the screen's client"
+        with pytest.raises(spice.SpiceError) as refused:
+            await asyncio.to_thread(spice.usb_hello, *screen, "wrong")
+        assert refused.value.code == spice.PERMISSION_DENIED
         vm = (await done(mn, new_uuid, "startVm", domain=plain))["vm"]
         assert (vm["usbRedirect"], vm["spicePort"]) == (False, None)
 
