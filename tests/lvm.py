@@ -14,7 +14,8 @@ import os
 import pickle
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ MB = 1024 * 1024
 EXTENT = 4 * MB
 EXCLUSIVE, SHARED = "ex", "sh"
 REMEMBERED = 1000
+STATE = "lvm.pickle"
 # Agents ask these programs often: they start without site-packages
 MAIN = (
     f"import sys; sys.path.insert(0, '{REPOSITORY}'); from tests import lvm; sys.exit(lvm.main(sys.argv[1:]))"
@@ -370,29 +372,35 @@ def install(folder: Path, dev: Path, wwids: Sequence[str]) -> str:
     lvm = Lvm(folder / "store")
     for wwid in wwids:
         lvm.add(wwid, 8192 * MB)
-    state = folder / "lvm.pickle"
-    state.write_bytes(pickle.dumps(LvmHost(lvm, dev)))
+    (folder / STATE).write_bytes(pickle.dumps(LvmHost(lvm, dev)))
     for name in PROGRAMS:
         program = folder / "bin" / name
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S -c "{MAIN}" {state} {name} "$@"\n')
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S -c "{MAIN}" {folder} {name} "$@"\n')
         program.chmod(0o755)
     return f"{folder / 'bin'}:{os.environ['PATH']}"
 
 
-def main(words: list[str]) -> int:
-    """Be one of the programs: the file of the state, the name, the arguments."""
-    state, *words = words
-    with Path(state).open("r+b") as file:
+@contextmanager
+def installed(folder: Path) -> Iterator[LvmHost]:
+    """Have the host whose programs `install` has written, alone; what is changed of it is kept."""
+    with (folder / STATE).open("r+b") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         host: LvmHost = pickle.load(file)
+        yield host
+        file.seek(0)
+        file.truncate()
+        pickle.dump(host, file)
+
+
+def main(words: list[str]) -> int:
+    """Be one of the programs: the folder that they are installed in, the name, the arguments."""
+    folder, *words = words
+    with installed(Path(folder)) as host:
         conf = os.environ.get("LVM_SYSTEM_DIR")
         if conf is not None:
             host.read_host_id(Path(conf))
         ended = host.answer(words)
         del host.ran[:-REMEMBERED]
-        file.seek(0)
-        file.truncate()
-        pickle.dump(host, file)
     if ended is None:
         raise AssertionError(f"{words[0]} is no program of the double")
     sys.stdout.buffer.write(ended.stdout)

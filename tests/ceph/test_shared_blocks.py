@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +33,8 @@ def scene(tmp_path: Path, cluster: Cluster, libvirtd: Libvirtd) -> Iterator[Scen
 
 def host_of(folder: Path) -> lvm.LvmHost:
     """Return what the double has of the host."""
-    host: lvm.LvmHost = pickle.loads((folder / "lvm/lvm.pickle").read_bytes())
-    return host
+    with lvm.installed(folder / "lvm") as host:
+        return host
 
 
 def test_a_volume_moves_from_ceph_to_shared_blocks_and_back(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections.abc import Awaitable, Callable
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -36,8 +37,9 @@ log = logging.getLogger(__name__)
 
 _turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 """Held while a storage is initialised: the first host writes the marker that the next ones look for."""
-_rounds: dict[str, object] = {}
-"""Of each host whose storages are being initialised, the round that does it."""
+_connecting: dict[str, object] = {}
+_releasing: dict[str, object] = {}
+"""Of each host whose storages are being initialised or released, the round that does it."""
 RETRY_FIRST_S, RETRY_MOST_S = 2.0, 60.0
 STORAGE = "primary-storage"
 """Hosts hold each storage that they were asked to use until they say that they have released it."""
@@ -104,56 +106,79 @@ async def release_storage(services: Services, storage_uuid: str, host_uuid: str)
 
 async def release_others(services: Services, host_uuid: str) -> None:
     """Have a host release what it holds and is to use no longer: it was away when that ended, say."""
-    for held in await services.db.read(load_others, host_uuid):
-        async with _turns.setdefault(held.storage.uuid, asyncio.Lock()):
-            if held not in await services.db.read(load_others, host_uuid):  # attached again
-                continue
-            task = new_uuid()
-            try:
-                await services.fleet.call(held.endpoint, ReleaseStorage(storage=held.storage), task)
-            except HardpointError as error:
-                extra = {"host": host_uuid, "storage": held.storage.uuid, "reason": error.details}
-                log.warning("storage not released by a host", extra=extra)
-                continue
-            await services.db.write(save_released, held.storage.uuid, host_uuid)
-            services.fleet.acknowledge(held.endpoint, task)
+
+    async def release_each() -> dict[str, str | None]:
+        others = await services.db.read(load_others, host_uuid)
+        return {held.storage.uuid: await _reason(_release_held(services, held)) for held in others}
+
+    await _until_done(services, _releasing, host_uuid, release_each)
+
+
+async def _release_held(services: Services, held: HostPlace) -> None:
+    """Have a host release a storage that may be gone by now. Raises HardpointError."""
+    async with _turns.setdefault(held.storage.uuid, asyncio.Lock()):
+        if held not in await services.db.read(load_others, held.host_uuid):  # attached again
+            return
+        task = new_uuid()
+        await services.fleet.call(held.endpoint, ReleaseStorage(storage=held.storage), task)
+        await services.db.write(save_released, held.storage.uuid, held.host_uuid)
+        services.fleet.acknowledge(held.endpoint, task)
 
 
 async def connect_attached(services: Services, host_uuid: str) -> None:
     """Initialise the storages of a host's cluster on it, as each host that is connected needs.
 
-    A server, a LUN or a cluster may come later than the host: what fails is tried again, less and less often,
-    until it succeeds, is no longer wanted, or the host is connected anew.
+    A server, a LUN or a cluster may come later than the host.
     """
-    mine = _rounds[host_uuid] = object()
+    reasons: dict[str, str | None] = {}
+
+    async def connect_each() -> dict[str, str | None]:
+        wanted = await services.db.read(load_lacking if reasons else load_attached, host_uuid)
+        wanted = [uuid for uuid in wanted if not reasons or reasons.get(uuid) is not None]
+        ended = {uuid: await _reason(connect_storage(services, uuid, host_uuid)) for uuid in wanted}
+        reasons.update(ended)
+        return ended
+
+    await _until_done(services, _connecting, host_uuid, connect_each)
+
+
+async def _until_done(
+    services: Services,
+    rounds: dict[str, object],
+    host_uuid: str,
+    attempt: Callable[[], Awaitable[dict[str, str | None]]],
+) -> None:
+    """Do something with storages on a host until none of them has a reason why not, less and less often.
+
+    That ends as well when the host is lost, or connected anew and so begun with again.
+    """
+    mine = rounds[host_uuid] = object()
+    told: dict[str, str | None] = {}
+    pause = RETRY_FIRST_S
     try:
-        reasons: dict[str, str | None] = {}
-        wanted, pause = await services.db.read(load_attached, host_uuid), RETRY_FIRST_S
         while True:
-            for storage_uuid in wanted:
-                reason = await _try_to_connect(services, storage_uuid, host_uuid)
-                if reason not in (None, reasons.get(storage_uuid)):
+            reasons = await attempt()
+            for storage_uuid, reason in reasons.items():
+                if reason not in (None, told.get(storage_uuid)):
                     extra = {"host": host_uuid, "storage": storage_uuid, "reason": reason}
-                    log.warning("storage not initialised on a host", extra=extra)
-                reasons[storage_uuid] = reason
-            wanted = [uuid for uuid in wanted if reasons[uuid] is not None]
-            if not wanted:
+                    log.warning("storage not initialised or released on a host", extra=extra)
+            told = reasons
+            if not any(reasons.values()):
                 return
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 no secret
             pause = min(pause * 2, RETRY_MOST_S)
-            lacking = await services.db.read(load_lacking, host_uuid)
-            wanted = [uuid for uuid in wanted if uuid in lacking]
-            if _rounds.get(host_uuid) is not mine:
+            host = await services.db.read(load_host, host_uuid)
+            if rounds.get(host_uuid) is not mine or host is None or host.status != "Connected":
                 return
     finally:
-        if _rounds.get(host_uuid) is mine:
-            del _rounds[host_uuid]
+        if rounds.get(host_uuid) is mine:
+            del rounds[host_uuid]
 
 
-async def _try_to_connect(services: Services, storage_uuid: str, host_uuid: str) -> str | None:
-    """Initialise a storage on a host; return why that failed."""
+async def _reason(doing: Awaitable[None]) -> str | None:
+    """Return why something failed, None when it has not."""
     try:
-        await connect_storage(services, storage_uuid, host_uuid)
+        await doing
     except HardpointError as error:
         return error.details
     return None
@@ -181,10 +206,7 @@ def load_attached(connection: Connection, host_uuid: str) -> list[str]:
 
 
 def load_lacking(connection: Connection, host_uuid: str) -> list[str]:
-    """Return the uuids of the storages that a connected host is to use and cannot."""
-    host = load_host(connection, host_uuid)
-    if host is None or host.status != "Connected":
-        return []
+    """Return the uuids of the storages that a host is to use and cannot."""
     refs = host_ref_table.c
     usable = select(refs.primary_storage_uuid).where(
         (refs.host_uuid == host_uuid) & (refs.status == "Connected")

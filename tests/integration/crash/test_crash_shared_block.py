@@ -5,7 +5,6 @@ LVM and its locks are a double (`tests.lvm`), as programs of a real agent.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -69,8 +68,8 @@ class World(doomed_world.World):
 
     def host(self) -> lvm.LvmHost:
         """Return what the double has of the host."""
-        found: lvm.LvmHost = pickle.loads((self.folder / "lvm/lvm.pickle").read_bytes())
-        return found
+        with lvm.installed(self.folder / "lvm") as host:
+            return host
 
 
 @pytest.fixture(scope="module")

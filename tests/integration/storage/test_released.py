@@ -5,7 +5,6 @@ LVM and its locks are a double (`tests.lvm`), as programs of a real agent.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +27,7 @@ class Place:
 
     def __init__(self, node: Node, lvm_folder: Path) -> None:
         self.node, self.admin = node, node.rest().logged_in()
-        self._lvm_folder = lvm_folder
+        self.lvm = lvm_folder
         zone = self.admin.create("/zones", name="zone")["uuid"]
         wanted = {"name": "cluster", "zoneUuid": zone, "hypervisorType": "KVM"}
         self.cluster = self.admin.create("/clusters", **wanted)["uuid"]
@@ -47,8 +46,8 @@ class Place:
 
     def joined(self) -> list[str]:
         """Return the groups whose locks the host has joined."""
-        host: lvm.LvmHost = pickle.loads((self._lvm_folder / "lvm.pickle").read_bytes())
-        return list(host.joined)
+        with lvm.installed(self.lvm) as host:
+            return list(host.joined)
 
 
 @pytest.fixture
@@ -83,3 +82,18 @@ def test_a_storage_that_ended_while_its_host_was_away_is_left_later(place: Place
         assert place.joined() == [place.storage]
     else:
         wait_until(lambda: place.joined() == [], "the host to leave the group", TIMEOUT_S)
+
+
+def test_a_host_that_cannot_leave_a_storage_tries_again(place: Place) -> None:
+    reference = f"/clusters/{place.cluster}/primary-storage/{place.storage}"
+    place.run("POST", reference)
+    with silent(place.node, ADDRESS):
+        wait_until(lambda: place.status() == "Disconnected", "the host to be lost", TIMEOUT_S)
+        place.run("DELETE", reference)
+        with lvm.installed(place.lvm) as host:
+            host.fails["vgchange"] = "the lockspace is busy"
+    wait_until(lambda: "the lockspace is busy" in place.node.log(), "it to fail", TIMEOUT_S)
+    assert place.joined() == [place.storage]
+    with lvm.installed(place.lvm) as host:
+        host.fails.clear()
+    wait_until(lambda: place.joined() == [], "the host to leave the group", TIMEOUT_S)
