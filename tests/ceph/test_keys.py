@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.ceph.cluster import MIB, Cluster
-from tests.ceph.test_storages import delete
+from tests.ceph.test_storages import PRIMARY, delete
 from tests.ceph.test_volumes import HOST, LOGIN, Scene, holding, images, libvirtd, one_libvirtd, scene
 from tests.helpers import wait_until
 from tests.libvirtd import OBEY_POWER_BUTTON, Libvirtd, boot_sector
@@ -52,6 +52,26 @@ def test_a_key_that_nobody_uses_any_more_is_taken(scene: Scene, cluster: Cluster
     delete(scene.admin, f"/clusters/{scene.cluster}/primary-storage/{scene.ceph}")
     delete(scene.admin, f"/primary-storage/{scene.ceph}")
     assert not [user for user in cluster.users() if scene.ceph in user]
+
+
+def test_a_host_that_can_be_given_no_key_is_told_why(scene: Scene, cluster: Cluster) -> None:
+    reference, mon = f"/clusters/{scene.cluster}/primary-storage/{scene.ceph}", cluster.monitors[0].address
+    delete(scene.admin, reference)
+    with silent(scene.node, mon):
+        wait_until(lambda: mon_status(scene) == "Disconnected", "the monitor's agent is away", 60)
+        refused = scene.admin.run("POST", reference, {})
+    assert (refused.status, refused.error["code"]) == (503, "PS.1001"), refused
+    details = refused.error["details"]
+    assert "this host has no key of the storage" in details
+    assert "no key could be had for it" in details
+    assert f"{mon}" in details
+    wait_until(lambda: mon_status(scene) == "Connected", "the monitor's agent is back", 60)
+    scene.attach(scene.ceph)
+
+
+def mon_status(scene: Scene) -> str:
+    (found,) = scene.admin.query(PRIMARY, f"uuid={scene.ceph}")
+    return str(found["mons"][0]["status"])
 
 
 def test_a_vm_that_runs_keeps_its_key_until_it_is_started_again(

@@ -102,14 +102,8 @@ class CephDriver(Driver):
         return self.disk_format
 
     async def key(self, services: Services, storage: StorageSpec) -> str | None:
-        """Ask an agent beside a monitor, which makes it where there is none; hosts may have it without."""
-        if storage.ceph is None:
-            return None
-        try:
-            return await give_key(services, storage.uuid, storage.ceph.user)
-        except HardpointError as error:
-            log.warning("no key of a Ceph storage", extra={"storage": storage.uuid, "reason": error.details})
-            return None
+        """Ask an agent beside a monitor, which makes it where there is none."""
+        return None if storage.ceph is None else await give_key(services, storage.uuid, storage.ceph.user)
 
     def gave_key(self, connection: Connection, storage: StorageSpec, host_uuid: str) -> None:
         """Write which client the host is."""

@@ -74,8 +74,11 @@ async def connect_storage(services: Services, storage_uuid: str, host_uuid: str)
         wanted = await services.db.write(prepare_host, storage_uuid, host_uuid)
         if wanted is None:
             return
-        storage = wanted.at.storage
-        key = await driver_of(storage.kind.value).key(services, storage)
+        storage, keyless = wanted.at.storage, None
+        try:
+            key = await driver_of(storage.kind.value).key(services, storage)
+        except HardpointError as error:  # the host may have one already
+            key, keyless = None, error
         command = InitStorage(
             storage=storage, first=wanted.first, wipe=wanted.wipe, others=wanted.others, key=key
         )
@@ -85,12 +88,23 @@ async def connect_storage(services: Services, storage_uuid: str, host_uuid: str)
         except HardpointError as error:
             told = StorageEvent(storage_uuid=storage_uuid, answering=False, reason=error.details)
             await services.db.write(save_lost, storage_uuid, host_uuid, told)
-            raise
+            raise error if keyless is None else _without_key(error, keyless) from error
         told = StorageEvent(storage_uuid=storage_uuid, answering=True, capacity=reply.capacity)
         await services.db.write(save_found, storage_uuid, host_uuid, told)
         if key is not None:
             await services.db.write(driver_of(storage.kind.value).gave_key, storage, host_uuid)
         services.fleet.acknowledge(wanted.at.endpoint, task)
+
+
+def _without_key(error: HardpointError, keyless: HardpointError) -> HardpointError:
+    return HardpointError(
+        error.code,
+        error.summary,
+        f"{error.details}; no key could be had for it: {keyless.details}",
+        remedy=keyless.remedy or error.remedy,
+        blame=error.blame,
+        cause=keyless,
+    )
 
 
 async def release_storage(services: Services, storage_uuid: str, host_uuid: str) -> None:

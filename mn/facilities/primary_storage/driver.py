@@ -55,7 +55,10 @@ class Driver:
         return image_format
 
     async def key(self, services: Services, storage: StorageSpec) -> str | None:
-        """Return the key that hosts use the storage with, None: they have it, or there is none."""
+        """Return the key that hosts use the storage with, None: there is none.
+
+        Raises HardpointError when it cannot be had now; hosts that have it do without.
+        """
         return None
 
     def gave_key(self, connection: Connection, storage: StorageSpec, host_uuid: str) -> None:
