@@ -19,13 +19,13 @@ async def note_event(services: Services, host_uuid: str, event: IscsiEvent) -> N
 
 async def leave(job: Job, host_uuid: str) -> None:
     """Have a host that is deleted log out of everything: nobody would look after its sessions."""
-    if await job.transact(load_wanted_uuids, host_uuid):
+    if await job.transact(has_sessions, host_uuid):
         await job.step(log_out_everywhere, job.services, host_uuid)
 
 
-def load_wanted_uuids(connection: Connection, host_uuid: str) -> list[str]:
-    """Return the uuids of the servers that a host needs."""
-    return [row.uuid for row in load_wanted(connection, host_uuid) or []]
+def has_sessions(connection: Connection, host_uuid: str) -> bool:
+    """Say whether a host needs servers, or holds some that it needs no more."""
+    return load_wanted(connection, host_uuid) is not None
 
 
 async def log_out_everywhere(services: Services, host_uuid: str) -> None:
