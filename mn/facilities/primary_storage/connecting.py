@@ -118,8 +118,19 @@ async def release_storage(services: Services, storage_uuid: str, host_uuid: str)
     services.fleet.acknowledge(wanted.at.endpoint, task)
 
 
+async def follow_connected(services: Services, host_uuid: str) -> None:
+    """Have a host that is connected use the storages of its cluster, and release the others that it holds."""
+    attached, others = await services.db.read(load_both, host_uuid)
+    doing = []
+    if others:
+        doing.append(release_others(services, host_uuid))
+    if attached:
+        doing.append(connect_attached(services, host_uuid, attached))
+    await asyncio.gather(*doing)
+
+
 async def release_others(services: Services, host_uuid: str) -> None:
-    """Have a host release what it holds and is to use no longer: it was away when that ended, say."""
+    """Have a host release what it is to use no longer: it was away when that ended, say."""
 
     async def release_each() -> dict[str, str | None]:
         others = await services.db.read(load_others, host_uuid)
@@ -139,16 +150,13 @@ async def _release_held(services: Services, held: HostPlace) -> None:
         services.fleet.acknowledge(held.endpoint, task)
 
 
-async def connect_attached(services: Services, host_uuid: str) -> None:
-    """Initialise the storages of a host's cluster on it, as each host that is connected needs.
-
-    A server, a LUN or a cluster may come later than the host.
-    """
+async def connect_attached(services: Services, host_uuid: str, attached: list[str]) -> None:
+    """Initialise storages on a host; a server, a LUN or a cluster may come later than the host."""
     reasons: dict[str, str | None] = {}
 
     async def connect_each() -> dict[str, str | None]:
-        wanted = await services.db.read(load_lacking if reasons else load_attached, host_uuid)
-        wanted = [uuid for uuid in wanted if not reasons or reasons.get(uuid) is not None]
+        lacking = await services.db.read(load_lacking, host_uuid) if reasons else attached
+        wanted = [uuid for uuid in lacking if not reasons or reasons.get(uuid) is not None]
         ended = {uuid: await _reason(connect_storage(services, uuid, host_uuid)) for uuid in wanted}
         reasons.update(ended)
         return ended
@@ -206,8 +214,7 @@ async def note_event(services: Services, host_uuid: str, event: StorageEvent) ->
         await services.db.write(save_lost, event.storage_uuid, host_uuid, event)
 
 
-when_connected(release_others, beside=True)
-when_connected(connect_attached, beside=True)
+when_connected(follow_connected, beside=True)
 when_storage_told(note_event)
 
 
@@ -240,17 +247,19 @@ def load_wanted(connection: Connection, storage_uuid: str, host_uuid: str) -> Wa
     return Wanted(_host_place(connection, row, host), first, others, wipe)
 
 
+def load_both(connection: Connection, host_uuid: str) -> tuple[list[str], list[HostPlace]]:
+    """Return the uuids of the storages that a host is to use, and the others that it holds."""
+    return load_attached(connection, host_uuid), load_others(connection, host_uuid)
+
+
 def load_others(connection: Connection, host_uuid: str) -> list[HostPlace]:
     """Return what a host holds and is to use no longer; nothing when it cannot be asked."""
-    host = load_host(connection, host_uuid)
+    held = holdings_of(connection, host_uuid, STORAGE)
+    wanted = load_attached(connection, host_uuid) if held else []
+    specs = [msgspec.convert(each.spec, StorageSpec) for each in held if each.subject not in wanted]
+    host = load_host(connection, host_uuid) if specs else None
     if host is None or host.agent_port is None:
         return []
-    wanted = load_attached(connection, host_uuid)
-    specs = [
-        msgspec.convert(held.spec, StorageSpec)
-        for held in holdings_of(connection, host_uuid, STORAGE)
-        if held.subject not in wanted
-    ]
     return [HostPlace(host_uuid, host.agent_address, host.agent_port, spec) for spec in specs]
 
 
