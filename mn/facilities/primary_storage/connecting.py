@@ -79,6 +79,8 @@ async def connect_storage(services: Services, storage_uuid: str, host_uuid: str)
             key = await driver_of(storage.kind.value).key(services, storage)
         except HardpointError as error:  # the host may have one already
             key, keyless = None, error
+            extra = {"host": host_uuid, "storage": storage_uuid, "reason": error.details}
+            log.warning("no key of a storage", extra=extra)
         command = InitStorage(
             storage=storage, first=wanted.first, wipe=wanted.wipe, others=wanted.others, key=key
         )
@@ -88,7 +90,9 @@ async def connect_storage(services: Services, storage_uuid: str, host_uuid: str)
         except HardpointError as error:
             told = StorageEvent(storage_uuid=storage_uuid, answering=False, reason=error.details)
             await services.db.write(save_lost, storage_uuid, host_uuid, told)
-            raise error if keyless is None else _without_key(error, keyless) from error
+            if keyless is not None:
+                raise _without_key(error, keyless) from error
+            raise
         told = StorageEvent(storage_uuid=storage_uuid, answering=True, capacity=reply.capacity)
         await services.db.write(save_found, storage_uuid, host_uuid, told)
         if key is not None:
