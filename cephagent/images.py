@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -25,6 +24,7 @@ from agentkit.errors import Blame, HardpointError
 from agentkit.images import ImageDescription, StoredImage, TransferProgress
 from agentkit.rbd import SLOW_LIMIT_S, Image, Trashed
 from agentkit.rbd_removal import remove_image
+from agentkit.turns import Turns
 from cephagent.cluster import Ceph, full
 from cephagent.parsing import pool_named
 from cephagent.pipes import RbdSink, sha256_of
@@ -47,7 +47,7 @@ class Images:
     def __init__(self, ceph: Ceph, authority: Path) -> None:
         self._ceph = ceph
         self._authority = authority
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns()
         self._arrivals: dict[str, Arrival] = {}
         self._imports: dict[str, asyncio.Task[StoredImage]] = {}
 
@@ -82,7 +82,7 @@ class Images:
     async def bring(self, command: ImportImage) -> StoredImage:
         """Bring in an image; see `ImportImage`."""
         uuid = command.image.uuid
-        async with self._turn(uuid):
+        async with self._turns.of(uuid):
             known = await self._known(command.pool, uuid)
             if known is not None:
                 return known
@@ -107,7 +107,7 @@ class Images:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-        async with self._turn(uuid):
+        async with self._turns.of(uuid):
             await self._clear(pool, uuid)
             until = f"{command.kept_s} seconds" if command.kept_s else "now"
             done = await self._ceph.try_rbd("trash", "mv", f"{pool}/{uuid}", "--expires-at", until)
@@ -256,9 +256,6 @@ class Images:
                 await asyncio.gather(task, return_exceptions=True)
 
         yield within
-
-    def _turn(self, uuid: str) -> asyncio.Lock:
-        return self._turns.setdefault(uuid, asyncio.Lock())
 
 
 def _is_due(image: Trashed) -> bool:

@@ -6,13 +6,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 import msgspec
 
 from agentkit.downloads import Arrival, feed_from_url, without_login
 from agentkit.errors import Blame, HardpointError
 from agentkit.images import ImageDescription, StoredImage, TransferProgress
+from agentkit.turns import Turns
 from agentkit.working import in_thread
 from storageagent import sources
 from storageagent.protocol import ImportImage
@@ -59,7 +59,7 @@ class Transfers:
 
     def __init__(self, repository: Callable[[], Repository]) -> None:
         self._repository = repository
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns()
         self._arrivals: dict[str, Arrival] = {}
         self._imports: dict[str, asyncio.Task[StoredImage]] = {}
         self._uploads: dict[str, _Upload] = {}
@@ -99,7 +99,7 @@ class Transfers:
     async def drop(self, uuid: str) -> None:
         """End an import or upload of an image and take it out of the store."""
         await self._end(uuid)
-        async with self._turn(uuid):
+        async with self._turns.of(uuid):
             await asyncio.to_thread(self._repository().drop, uuid)
 
     async def end_all(self) -> None:
@@ -109,7 +109,7 @@ class Transfers:
 
     async def begin_upload(self, image: ImageDescription) -> None:
         """Let an image be uploaded."""
-        async with self._turn(image.uuid):
+        async with self._turns.of(image.uuid):
             await self._upload(image)
 
     async def upload_offset(self, uuid: str) -> int:
@@ -146,7 +146,7 @@ class Transfers:
             return stored
 
     async def _import(self, image: ImageDescription, feed: Feed) -> StoredImage:
-        async with self._turn(image.uuid):
+        async with self._turns.of(image.uuid):
             known = await asyncio.to_thread(self._known, image.uuid)
             if known is not None:
                 return known
@@ -215,9 +215,6 @@ class Transfers:
                 blame=Blame.CALLER,
             )
         return upload
-
-    def _turn(self, uuid: str) -> asyncio.Lock:
-        return self._turns.setdefault(uuid, asyncio.Lock())
 
 
 def _ended(uuid: str) -> HardpointError:

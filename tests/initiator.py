@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,9 +37,11 @@ class San:
     user: str | None = None
     secret: str | None = None
     up: bool = True
+    discovery_s: float = 0.0
 
     def write(self, root: Path) -> None:
-        (root / "san.json").write_text(json.dumps(asdict(self)))
+        (root / "san.json.new").write_text(json.dumps(asdict(self)))
+        (root / "san.json.new").replace(root / "san.json")
 
 
 def install(root: Path, san: San) -> None:
@@ -141,6 +144,7 @@ def main(argv: list[str]) -> int:
     machine, options = _Machine(root), dict(zip(argv[::2], argv[1::2], strict=False))
     san = machine.san
     if options["-m"] == "discovery":
+        time.sleep(san["discovery_s"])
         if not san["up"] or _portal(options["-p"])[0] not in san["portals"]:
             return 4
         for portal in san["portals"]:

@@ -8,9 +8,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from weakref import WeakValueDictionary
 
 from agentkit.errors import Blame, HardpointError
+from agentkit.turns import Turns
 from kvmagent.protocol_ceph import SOURCE
 from kvmagent.protocol_storage import (
     Capacity,
@@ -60,7 +60,7 @@ class Disks:
         self._keeper = keeper
         self._children = children
         self._fleet_ca = fleet_ca
-        self._making: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._making = Turns()
         """Held while a file is made: two jobs that want the same image have it fetched once."""
 
     async def capacity(self, spec: StorageSpec) -> Capacity:
@@ -139,7 +139,7 @@ class Disks:
                 for path in command.paths:
                     whole = path.removesuffix(PARTIAL)
                     if whole not in command.paths:
-                        made = self._made(storage.images.path(whole))
+                        made = self._making.of(storage.images.path(whole))
                         await stack.enter_async_context(made)
                 return await storage.images.remove(command.paths, command.trash)
 
@@ -265,11 +265,8 @@ class Disks:
         self, images: Images, wanted: Wanted, fill: Callable[[str], Awaitable[None]]
     ) -> DiskReply:
         """Have `fill` write an image; it gets its name when it is what it has to be, and is on disk."""
-        async with self._made(images.path(wanted.name)):
+        async with self._making.of(images.path(wanted.name)):
             return await self._make_alone(images, wanted, fill)
-
-    def _made(self, path: str) -> asyncio.Lock:
-        return self._making.setdefault(path, asyncio.Lock())
 
     async def _make_alone(
         self, images: Images, wanted: Wanted, fill: Callable[[str], Awaitable[None]]

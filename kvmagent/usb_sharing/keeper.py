@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Protocol
 
 from agentkit.errors import HardpointError
+from agentkit.turns import Turns
 from kvmagent.protocol import Inventory, UsbDevice
 from kvmagent.protocol_vms import VmDomain, VmSeen, VmUsbDevice
 from kvmagent.stock import Stock
@@ -76,7 +76,7 @@ class UsbKeeper:
         self._stock = stock
         self._latest = latest
         self._wants = wants
-        self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
+        self._locks = Turns()
         self._stirred = asyncio.Event()
 
     def stir(self) -> None:
@@ -101,7 +101,7 @@ class UsbKeeper:
             yield ()
             return
         try:
-            async with self._lock(domain.uuid):
+            async with self._locks.of(domain.uuid):
                 runs = await self._guests.xml(domain.uuid) is not None
                 await self._wants.put(domain.uuid, domain.usb)
                 yield () if runs else _at_hand(domain, (await self._stock.take_devices()).usb)
@@ -115,7 +115,7 @@ class UsbKeeper:
 
     async def attach(self, uuid: str, device: VmUsbDevice) -> VmSeen | None:
         """Give a running VM a device. Raises HardpointError (SYS.1006): see `AttachVmUsb`."""
-        async with self._lock(uuid):
+        async with self._locks.of(uuid):
             found = giveable((await self._stock.take_devices()).usb, device)
             xml = await self._guests.xml(uuid)
             if xml is None:
@@ -137,7 +137,7 @@ class UsbKeeper:
 
     async def detach(self, uuid: str, device_uuid: str, patience_s: float) -> VmSeen | None:
         """Take a device from a VM; it is the VM's still when that fails. Raises HardpointError."""
-        async with self._lock(uuid):
+        async with self._locks.of(uuid):
             wanted = self._wants.of(uuid)
             await self._wants.put(uuid, [want for want in wanted if want.device_uuid != device_uuid])
             try:
@@ -150,7 +150,7 @@ class UsbKeeper:
     async def _try_to_mend(self, uuid: str) -> bool:
         """Bring a VM in line with what it wants; False: it has to be tried again."""
         try:
-            async with self._lock(uuid):
+            async with self._locks.of(uuid):
                 return await self._mend(uuid)
         except HardpointError as error:
             log.warning("USB devices of a VM not seen to", extra={"vm": uuid, "reason": error.details})
@@ -190,9 +190,6 @@ class UsbKeeper:
             return attached_device(xml, device_uuid) if device_uuid in attached_usb(xml) else None
 
         await self._guests.unplug(uuid, f"USB device {device_uuid}", look_for, patience_s, REMEDY)
-
-    def _lock(self, uuid: str) -> asyncio.Lock:
-        return self._locks.setdefault(uuid, asyncio.Lock())
 
 
 def _at_hand(domain: VmDomain, devices: Sequence[UsbDevice]) -> list[Given]:

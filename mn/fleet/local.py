@@ -12,10 +12,10 @@ import time
 import tomllib
 from importlib import metadata
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 from agentkit.errors import HardpointError
 from agentkit.files import write_durably
+from agentkit.turns import Turns
 from mn.fleet.agents import CEPH_AGENT, KVM_AGENT, AgentKind
 from mn.fleet.ca import CertificateAuthority, KeyPair
 from mn.fleet.client import Endpoint
@@ -53,7 +53,7 @@ class LocalDeployer:
         self._rescan_s = rescan_s
         self._libvirt = libvirt
         self._ceph = ceph
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._turns = Turns()
 
     def serves(self, target: Target) -> bool:
         """Say whether the address is this machine's loopback."""
@@ -74,7 +74,7 @@ class LocalDeployer:
 
     async def deploy(self, target: Target, report: Report = silent) -> Endpoint:
         """Start the agent unless it runs, return where it listens; callers that come together start one."""
-        async with self._turn(target):
+        async with self._turns.of(target.host_uuid):
             return await self._deploy(target)
 
     async def _deploy(self, target: Target) -> Endpoint:
@@ -100,18 +100,16 @@ class LocalDeployer:
 
     async def undeploy(self, target: Target) -> None:
         """Stop the agent and remove its folder."""
-        async with self._turn(target):
+        async with self._turns.of(target.host_uuid):
             await asyncio.to_thread(self._remove, self._home(target))
 
     async def revive(self, target: Target) -> Endpoint | None:
         """Start the agent again when its process is gone."""
-        async with self._turn(target):  # who removes it meanwhile has removed it, not half of it
+        # Who removes it meanwhile has removed it, not half of it.
+        async with self._turns.of(target.host_uuid):
             if not self._home(target).exists():
                 return None
             return await self._deploy(target)
-
-    def _turn(self, target: Target) -> asyncio.Lock:
-        return self._turns.setdefault(target.host_uuid, asyncio.Lock())
 
     def _home(self, target: Target) -> Path:
         return self._directory / target.host_uuid

@@ -10,12 +10,12 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
-from weakref import WeakValueDictionary
 
 import msgspec
 from sqlalchemy import Row
 
 from agentkit.errors import Blame, HardpointError
+from agentkit.turns import Turns
 from mn.db.engine import Database
 from mn.db.schema import now_s
 from mn.jobs.hooks import Hook
@@ -152,7 +152,7 @@ class Engine(Generic[S]):
         self._journal = Journal(db)
         self._locks = Locks()
         self._live: dict[str, _Live[S]] = {}
-        self._submitting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._submitting = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
         self._purger: asyncio.Task[None] | None = None
         self.on_end: Callable[[JobRequest, HardpointError | None], None] = lambda _request, _error: None
@@ -210,7 +210,7 @@ class Engine(Generic[S]):
             await self._accept(request)
             return
         # What a read of the journal has not seen may have begun and ended before its answer is here.
-        one_at_a_time = self._submitting.setdefault(request.uuid, asyncio.Lock())
+        one_at_a_time = self._submitting.of(request.uuid)
         async with one_at_a_time:
             if not await self._is_known(request):
                 await self._accept(request)

@@ -119,6 +119,17 @@ class Job(Generic[S]):
         self.boundary(f"{name}:journalled")
         return result
 
+    async def when_undone(
+        self,
+        settle: Callable[[*Ts], Awaitable[None]],
+        *args: *Ts,
+    ) -> None:
+        """Have `settle(*args)` run should the job fail later, once what follows has been undone.
+
+        So it can have the world follow from rows that are as they were before.
+        """
+        await self.step(_begin, *args, undo=settle)
+
     async def transact(
         self,
         fn: Callable[[Connection, *Ts], T],
@@ -223,6 +234,10 @@ class Job(Generic[S]):
         await self.journal.transact(
             StepUndone(self.uuid, position, name), lambda connection: undo(connection, *args)
         )
+
+
+async def _begin(*_args: *Ts) -> None:
+    """Mark where in the journal what settles things comes."""
 
 
 async def _whole(transaction: Coroutine[Any, Any, Any]) -> None:

@@ -69,11 +69,13 @@ class AttachIscsiServerToCluster(Post, path=PATH, reply=ISCSI_SERVER, timeout_s=
     async def run(self, job: Job) -> Reply:
         """Write the reference, log in on all hosts, compare what they see; a failure takes all of it back."""
         services, server, cluster = job.services, self.uuid, self.cluster_uuid
+        await job.transact(check_attach, server, cluster)
+        await job.when_undone(follow_rows, services, server, cluster)
         await job.transact(attach, server, cluster, undo=detach)
         hosts = await job.transact(connected_hosts, [cluster])
         job.at(10)
-        answers = await job.step(login_hosts, services, server, hosts, job.task_uuid(), undo=take_back)
-        await job.transact(save_attached, server, answers, undo=forget_attached)
+        answers = await job.step(login_hosts, services, server, hosts, job.task_uuid())
+        await job.transact(save_attached, server, answers)
         return await inventory(services, ISCSI_SERVER, server)
 
 
@@ -94,18 +96,16 @@ class DetachIscsiServerFromCluster(Delete, path=PATH, reply=ISCSI_SERVER, timeou
         """Take the reference away, then log out on all hosts; a failure gives both back."""
         services, server, cluster = job.services, self.uuid, self.cluster_uuid
         await job.transact(check_detach, server, cluster)
-        hosts = await job.transact(connected_hosts, [cluster])
+        await job.when_undone(follow_rows, services, server, cluster)
         await job.transact(detach, server, cluster, undo=attach_again)
-        answers = await job.step(logout_hosts, services, server, hosts, job.task_uuid(), undo=login_again)
+        hosts = await job.transact(connected_hosts, [cluster])
+        answers = await job.step(logout_hosts, services, server, hosts, job.task_uuid())
         await job.transact(save_detached, server, answers)
         return await inventory(services, ISCSI_SERVER, server)
 
 
-def attach(connection: Connection, uuid: str, cluster_uuid: str) -> None:
-    """Write that a server is attached to a cluster.
-
-    Raises HardpointError: SYS.1003 for what does not exist, SYS.1006 for what cannot be attached.
-    """
+def check_attach(connection: Connection, uuid: str, cluster_uuid: str) -> None:
+    """Raise HardpointError (SYS.1003, SYS.1006) when a server cannot be attached to a cluster."""
     row, cluster = find(connection, ISCSI_SERVER, uuid), find(connection, CLUSTER, cluster_uuid)
     if cluster_uuid in attached_clusters(connection, uuid):
         raise refused(
@@ -113,6 +113,11 @@ def attach(connection: Connection, uuid: str, cluster_uuid: str) -> None:
         )
     if row.state != "Enabled":
         raise refused(f"{named(row)} is {row.state}", "enable it with UpdateIscsiServer")
+
+
+def attach(connection: Connection, uuid: str, cluster_uuid: str) -> None:
+    """Write that a server is attached to a cluster. Raises HardpointError as `check_attach` does."""
+    check_attach(connection, uuid, cluster_uuid)
     attach_again(connection, uuid, cluster_uuid)
 
 
@@ -158,31 +163,30 @@ def save_attached(connection: Connection, uuid: str, answers: list[HostAnswer]) 
     save_answers(connection, uuid, answers)
 
 
-def forget_attached(connection: Connection, uuid: str, answers: list[HostAnswer]) -> None:
-    """Forget that hosts see a server."""
-    forget_hosts(connection, uuid, [answer.host_uuid for answer in answers])
-
-
 def save_detached(connection: Connection, uuid: str, answers: list[HostAnswer]) -> None:
     """Forget the hosts that have logged out. Raises HardpointError (SYS.1006) when one could not."""
     check_answers(connection, answers, "not logged out of the iSCSI server")
-    forget_hosts(connection, uuid, [answer.host_uuid for answer in answers])
+    forget_answered(connection, uuid, answers)
 
 
-async def take_back(services: Services, uuid: str, host_uuids: list[str], _task_uuid: str) -> None:
-    """Undo `login_hosts`; a host that does not answer logs out when it is connected again."""
-    for answer in await logout_hosts(services, uuid, host_uuids, new_uuid()):
+def forget_answered(connection: Connection, uuid: str, answers: list[HostAnswer]) -> None:
+    """Forget that hosts see a server which have logged out of it."""
+    forget_hosts(connection, uuid, [answer.host_uuid for answer in answers if answer.error is None])
+
+
+async def follow_rows(services: Services, uuid: str, cluster_uuid: str) -> None:
+    """Have the hosts of a cluster have a server or not, as the rows say.
+
+    One that cannot does so when it is connected next.
+    """
+    wanted = cluster_uuid in await services.db.read(attached_clusters, uuid)
+    hosts = await services.db.read(connected_hosts, [cluster_uuid])
+    answers = await (login_hosts if wanted else logout_hosts)(services, uuid, hosts, new_uuid())
+    await services.db.write(save_answers if wanted else forget_answered, uuid, answers)
+    for answer in answers:
         if answer.error is not None:
             extra = {"host": answer.host_uuid, "server": uuid, "reason": answer.error.details}
-            log.warning("not logged out", extra=extra)
-
-
-async def login_again(services: Services, uuid: str, host_uuids: list[str], _task_uuid: str) -> None:
-    """Undo `logout_hosts`; a host that cannot log in tries by itself when it is connected again."""
-    for answer in await login_hosts(services, uuid, host_uuids, new_uuid()):
-        if answer.error is not None:
-            extra = {"host": answer.host_uuid, "server": uuid, "reason": answer.error.details}
-            log.warning("not logged in again", extra=extra)
+            log.warning("not logged in again" if wanted else "not logged out", extra=extra)
 
 
 async def leave_cluster(job: Job, ref_uuid: str, _mode: DeletionMode) -> None:

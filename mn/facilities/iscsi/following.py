@@ -8,7 +8,7 @@ from kvmagent.protocol_iscsi import IscsiEvent, SyncIscsi
 from mn.db.schema import new_uuid
 from mn.facilities.hosts.drains import left_by
 from mn.facilities.hosts.followers import when_connected, when_iscsi_told
-from mn.facilities.iscsi.hosts import ask_host, load_wanted, save_report, sync_host
+from mn.facilities.iscsi.hosts import ask_host, load_wanted, save_report, sync_host, turns
 from mn.rest.services import Job, Services
 
 
@@ -30,7 +30,8 @@ def has_sessions(connection: Connection, host_uuid: str) -> bool:
 
 async def log_out_everywhere(services: Services, host_uuid: str) -> None:
     """Have a host need no server any more."""
-    await ask_host(services, host_uuid, SyncIscsi(servers=[]), new_uuid())
+    async with turns.of(host_uuid):
+        await ask_host(services, host_uuid, SyncIscsi(servers=[]), new_uuid())
 
 
 left_by(leave)

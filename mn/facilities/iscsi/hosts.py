@@ -12,6 +12,7 @@ import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from agentkit.errors import Blame, ErrorBody, HardpointError
+from agentkit.turns import Turns
 from agentkit.wire import Command
 from kvmagent.protocol_iscsi import (
     ChangeIscsi,
@@ -47,6 +48,10 @@ SEALED_FOR = "CHAP secret of an iSCSI server"
 RUNNING = "running"
 SESSIONS = "iscsi"
 """Hosts hold the sessions to each server until they say that they have it no longer."""
+turns = Turns()
+"""Held from when it is written that a host may have servers until what it says is: what it was asked before
+is not taken for what it says now.
+"""
 
 
 class HostAnswer(msgspec.Struct, frozen=True):
@@ -66,8 +71,9 @@ async def login_hosts(
         return []
 
     async def one(host_uuid: str) -> HostAnswer:
-        await services.db.write(hold, host_uuid, SESSIONS, server_uuid)
-        report = await ask_host(services, host_uuid, LoginIscsi(server=server), task_uuid)
+        async with turns.of(host_uuid):
+            await services.db.write(hold, host_uuid, SESSIONS, server_uuid)
+            report = await ask_host(services, host_uuid, LoginIscsi(server=server), task_uuid)
         return HostAnswer(host_uuid, report)
 
     return await _each(host_uuids, one)
@@ -79,8 +85,9 @@ async def logout_hosts(
     """Have hosts log out of a server."""
 
     async def one(host_uuid: str) -> HostAnswer:
-        await ask_host(services, host_uuid, LogoutIscsi(server_uuid=server_uuid), task_uuid)
-        await services.db.write(given_back, host_uuid, SESSIONS, server_uuid)
+        async with turns.of(host_uuid):
+            await ask_host(services, host_uuid, LogoutIscsi(server_uuid=server_uuid), task_uuid)
+            await services.db.write(given_back, host_uuid, SESSIONS, server_uuid)
         return HostAnswer(host_uuid)
 
     return await _each(host_uuids, one)
@@ -95,7 +102,8 @@ async def change_hosts(
         return []
 
     async def one(host_uuid: str) -> HostAnswer:
-        await ask_host(services, host_uuid, ChangeIscsi(server=server), task_uuid)
+        async with turns.of(host_uuid):
+            await ask_host(services, host_uuid, ChangeIscsi(server=server), task_uuid)
         return HostAnswer(host_uuid)
 
     return await _each(host_uuids, one)
@@ -106,6 +114,11 @@ async def sync_host(services: Services, host_uuid: str) -> None:
 
     What is attached or detached meanwhile is not lost: the host is asked again then.
     """
+    async with turns.of(host_uuid):
+        await _sync(services, host_uuid)
+
+
+async def _sync(services: Services, host_uuid: str) -> None:
     rows, asked_for = await services.db.read(load_wanted, host_uuid), None
     while rows is not None and [row.uuid for row in rows] != asked_for:
         servers = [spec_of(services.vault, row) for row in rows]
@@ -192,8 +205,7 @@ def save_answers(connection: Connection, server_uuid: str, answers: Sequence[Hos
 def save_report(connection: Connection, host_uuid: str, report: IscsiReport) -> None:
     """Write what a host says of all its servers."""
     for one in report.servers:
-        if load_server(connection, one.server_uuid) is not None:
-            _save_host(connection, host_uuid, one)
+        if _save_host(connection, host_uuid, one):
             sync_luns(connection, one.server_uuid)
     for orphan in report.orphans:
         extra = {"host": host_uuid, "iqn": orphan.iqn, "portal": f"{orphan.address}:{orphan.port}"}
@@ -237,9 +249,11 @@ def status_of(report: IscsiServerReport) -> tuple[str, str | None]:
     return (DEGRADED if some else DISCONNECTED), "; ".join(reasons)
 
 
-def _save_host(connection: Connection, host_uuid: str, report: IscsiServerReport) -> None:
-    if load_host(connection, host_uuid) is None:
-        return
+def _save_host(connection: Connection, host_uuid: str, report: IscsiServerReport) -> bool:
+    """Write it and return True unless the host has given the server back: it was said before that."""
+    held = [each.subject for each in holdings_of(connection, host_uuid, SESSIONS)]
+    if report.server_uuid not in held or load_server(connection, report.server_uuid) is None:
+        return False
     refs, now = host_ref_table, now_s()
     mine = (refs.c.iscsi_server_uuid == report.server_uuid) & (refs.c.host_uuid == host_uuid)
     row = connection.execute(select(refs).where(mine)).first()
@@ -261,6 +275,7 @@ def _save_host(connection: Connection, host_uuid: str, report: IscsiServerReport
     if row is None or row.status != status:
         extra = {"host": host_uuid, "server": report.server_uuid, "status": status, "reason": reason}
         log.log(logging.INFO if status == CONNECTED else logging.WARNING, "iSCSI of a host", extra=extra)
+    return True
 
 
 def reports_by_host(answers: Sequence[HostAnswer]) -> dict[str, IscsiServerReport]:

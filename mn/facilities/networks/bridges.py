@@ -9,6 +9,7 @@ import msgspec
 from sqlalchemy import Connection, select
 
 from agentkit.errors import HardpointError
+from agentkit.turns import Turns
 from kvmagent.protocol_network import INTERFACE_NAME_LENGTH, ApplyNetworks, Bridge, ConfirmNetworks
 from mn.db.schema import new_uuid
 from mn.facilities.hosts.followers import when_connected
@@ -20,6 +21,8 @@ from mn.rest.services import Services
 
 HOSTS_AT_ONCE = 16
 BRIDGES = "bridges"
+_turns = Turns()
+"""A host is told of its bridges by one at a time, who reads when it is his turn what it is to have."""
 
 
 class Wanted(msgspec.Struct, frozen=True):
@@ -74,6 +77,11 @@ async def apply_to_host(services: Services, host_uuid: str) -> None:
 
     Raises HardpointError with what hinders it; the host then has what it had.
     """
+    async with _turns.of(host_uuid):
+        await _apply(services, host_uuid)
+
+
+async def _apply(services: Services, host_uuid: str) -> None:
     wanted = await services.db.read(load_wanted, host_uuid)
     if wanted is None:
         return

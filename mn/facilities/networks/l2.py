@@ -135,10 +135,10 @@ class AttachL2NetworkToCluster(
     async def run(self, job: Job) -> Reply:
         """Write the reference, then make the bridges; a failure takes both back."""
         network, cluster = self.l2_network_uuid, self.cluster_uuid
-        hosts = await job.transact(connected_hosts, cluster)
-        # Its undo comes last but one: what the hosts have then follows from the rows.
-        await job.step(nothing_yet, job.services, hosts, undo=follow_rows)
+        await job.transact(check_attach, network, cluster)
+        await job.when_undone(follow_rows, job.services, cluster)
         await job.transact(attach, network, cluster, undo=detach)
+        hosts = await job.transact(connected_hosts, cluster)
         job.at(20)
         await job.step(apply_to_hosts, job.services, hosts)
         return await inventory(job.services, L2_NETWORK, network)
@@ -159,23 +159,19 @@ class DetachL2NetworkFromCluster(
     async def run(self, job: Job) -> Reply:
         """Take the reference away, then the bridges; a failure gives both back."""
         network, cluster = self.l2_network_uuid, self.cluster_uuid
-        hosts = await job.transact(connected_hosts, cluster)
-        await job.step(nothing_yet, job.services, hosts, undo=follow_rows)
         await job.transact(check_attached, network, cluster)
+        await job.when_undone(follow_rows, job.services, cluster)
         await job.transact(detach, network, cluster, undo=attach_again)
+        hosts = await job.transact(connected_hosts, cluster)
         job.at(20)
         await job.step(apply_to_hosts, job.services, hosts)
         return await inventory(job.services, L2_NETWORK, network)
 
 
-async def nothing_yet(_services: Services, _hosts: list[str]) -> None:
-    """Mark where `follow_rows` is to happen when the job fails."""
-
-
-async def follow_rows(services: Services, hosts: list[str]) -> None:
-    """Have the hosts what the rows say again; one that cannot does so when it is connected next."""
+async def follow_rows(services: Services, cluster_uuid: str) -> None:
+    """Have the hosts of a cluster what the rows say; one that cannot does so when it is connected next."""
     try:
-        await apply_to_hosts(services, hosts)
+        await apply_to_hosts(services, await services.db.read(connected_hosts, cluster_uuid))
     except HardpointError as error:
         log.warning("bridges not taken back", extra={"reason": error.details})
 
@@ -210,10 +206,10 @@ def attached_clusters(connection: Connection, network_uuid: str) -> list[str]:
     return list(connection.execute(found).scalars())
 
 
-def attach(connection: Connection, network_uuid: str, cluster_uuid: str) -> None:
-    """Write that a network is attached to a cluster.
+def check_attach(connection: Connection, network_uuid: str, cluster_uuid: str) -> None:
+    """Raise HardpointError when a network cannot be attached to a cluster.
 
-    Raises HardpointError: SYS.1003 for what does not exist, SYS.1006 for what does not fit.
+    SYS.1003 for what does not exist, SYS.1006 for what does not fit.
     """
     network, cluster = find(connection, L2_NETWORK, network_uuid), find(connection, CLUSTER, cluster_uuid)
     named = f"L2 network {network.name} ({network_uuid})"
@@ -240,6 +236,11 @@ def attach(connection: Connection, network_uuid: str, cluster_uuid: str) -> None
             f"{cluster.name} ({cluster_uuid})",
             "use that one, or another interface or VLAN",
         )
+
+
+def attach(connection: Connection, network_uuid: str, cluster_uuid: str) -> None:
+    """Write that a network is attached to a cluster. Raises HardpointError as `check_attach` does."""
+    check_attach(connection, network_uuid, cluster_uuid)
     attach_again(connection, network_uuid, cluster_uuid)
 
 
@@ -279,8 +280,9 @@ def _show_clusters(connection: Connection, network_uuid: str) -> None:
 async def remove_l2_network(job: Job, uuid: str, _mode: DeletionMode) -> None:
     """Take a network's bridges from all hosts."""
     for cluster in await job.transact(attached_clusters, uuid):
-        hosts = await job.transact(connected_hosts, cluster)
+        await job.when_undone(follow_rows, job.services, cluster)
         await job.transact(detach, uuid, cluster, undo=attach_again)
+        hosts = await job.transact(connected_hosts, cluster)
         await job.step(apply_to_hosts, job.services, hosts)
 
 

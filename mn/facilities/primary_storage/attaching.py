@@ -74,11 +74,13 @@ class AttachPrimaryStorageToCluster(
     async def run(self, job: Job) -> Reply:
         """Write the reference, then initialise the storage on the hosts; a failure takes both back."""
         services, storage, cluster = job.services, self.primary_storage_uuid, self.cluster_uuid
+        await job.transact(check_attach, storage, cluster)
+        await job.when_undone(follow_rows, services, storage, cluster)
         await job.transact(attach, storage, cluster, undo=detach)
         hosts = await job.transact(load_hosts, storage, [cluster])
         job.at(10)
         try:
-            await job.step(connect_hosts, services, storage, hosts, undo=take_back)
+            await job.step(connect_hosts, services, storage, hosts)
         except HardpointError as error:
             raise _not_attached(storage, cluster, error) from error
         return await inventory(services, PRIMARY_STORAGE, storage)
@@ -103,20 +105,21 @@ class DetachPrimaryStorageFromCluster(
         """Take the reference away, then the storage from the hosts; a failure gives both back."""
         services, storage, cluster = job.services, self.primary_storage_uuid, self.cluster_uuid
         await job.transact(check_detach, storage, cluster)
-        hosts = await job.transact(load_hosts, storage, [cluster])
+        await job.when_undone(follow_rows, services, storage, cluster)
         await job.transact(detach, storage, cluster, undo=attach_again)
+        hosts = await job.transact(load_hosts, storage, [cluster])
         try:
-            await job.step(release_hosts, services, storage, hosts, undo=connect_hosts)
+            await job.step(release_hosts, services, storage, hosts)
         except HardpointError as error:
             raise _not_detached(storage, cluster, error) from error
         await job.transact(forget_hosts, storage, cluster)
         return await inventory(services, PRIMARY_STORAGE, storage)
 
 
-def attach(connection: Connection, storage_uuid: str, cluster_uuid: str) -> None:
-    """Write that a storage is attached to a cluster.
+def check_attach(connection: Connection, storage_uuid: str, cluster_uuid: str) -> None:
+    """Raise HardpointError when a storage cannot be attached to a cluster.
 
-    Raises HardpointError: SYS.1003 for what does not exist, SYS.1006 and SYS.1007 for what does not fit.
+    SYS.1003 for what does not exist, SYS.1006 and SYS.1007 for what does not fit.
     """
     row, cluster = find(connection, PRIMARY_STORAGE, storage_uuid), find(connection, CLUSTER, cluster_uuid)
     named = f"primary storage {row.name} ({storage_uuid})"
@@ -137,6 +140,11 @@ def attach(connection: Connection, storage_uuid: str, cluster_uuid: str) -> None
         raise refused(f"{named} is being deleted", "add another one")
     if row.type != CEPH:  # whose url says nothing
         _check_url_free(connection, row.type, row.url, cluster_uuid)
+
+
+def attach(connection: Connection, storage_uuid: str, cluster_uuid: str) -> None:
+    """Write that a storage is attached to a cluster. Raises HardpointError as `check_attach` does."""
+    check_attach(connection, storage_uuid, cluster_uuid)
     attach_again(connection, storage_uuid, cluster_uuid)
 
 
@@ -203,13 +211,21 @@ async def release_hosts(services: Services, storage_uuid: str, host_uuids: list[
     await services.db.write(leave_hosts, storage_uuid, host_uuids)
 
 
-async def take_back(services: Services, storage_uuid: str, host_uuids: list[str]) -> None:
-    """Undo `connect_hosts`; a host that does not answer finds out when it is connected again."""
+async def follow_rows(services: Services, storage_uuid: str, cluster_uuid: str) -> None:
+    """Have the hosts of a cluster use a storage or not, as the rows say.
+
+    One that cannot release it does so when it is connected next. Raises HardpointError when one cannot use
+    it.
+    """
+    hosts = await services.db.read(load_hosts, storage_uuid, [cluster_uuid])
+    if cluster_uuid in await services.db.read(attached_clusters, storage_uuid):
+        await connect_hosts(services, storage_uuid, hosts)
+        return
     try:
-        await _each(services, storage_uuid, host_uuids, release_storage)
+        await _each(services, storage_uuid, hosts, release_storage)
     except HardpointError as error:
         log.warning("storage not released", extra={"storage": storage_uuid, "reason": error.details})
-    await services.db.write(leave_hosts, storage_uuid, host_uuids)
+    await services.db.write(leave_hosts, storage_uuid, hosts)
 
 
 async def _each(

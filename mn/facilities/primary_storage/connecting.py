@@ -7,12 +7,12 @@ import logging
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
-from weakref import WeakValueDictionary
 
 import msgspec
 from sqlalchemy import Connection, Row, delete, insert, select, update
 
 from agentkit.errors import HardpointError
+from agentkit.turns import Turns
 from kvmagent.protocol_storage import InitStorage, ReleaseStorage, StorageEvent, StorageSpec
 from mn.db.schema import new_uuid, now_s
 from mn.facilities.common import find
@@ -35,8 +35,10 @@ from mn.rest.services import Services
 
 log = logging.getLogger(__name__)
 
-_turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-"""Held while a storage is initialised: the first host writes the marker that the next ones look for."""
+_turns = Turns()
+"""Held of a storage while it is initialised: the first host writes the marker that the next ones look for.
+Held of a storage on a host from when it is looked up what the host is to have until what it says is written.
+"""
 _connecting: dict[str, object] = {}
 _releasing: dict[str, object] = {}
 """Of each host whose storages are being initialised or released, the round that does it."""
@@ -69,8 +71,11 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 async def connect_storage(services: Services, storage_uuid: str, host_uuid: str) -> None:
-    """Initialise a storage on a host, note how that ended. Raises HardpointError when it cannot be used."""
-    async with _turns.setdefault(storage_uuid, asyncio.Lock()):
+    """Initialise a storage on a host, note how that ended; nothing happens when it is not attached there.
+
+    Raises HardpointError when it cannot be used.
+    """
+    async with _turns.of(storage_uuid), _on(storage_uuid, host_uuid):
         wanted = await services.db.write(prepare_host, storage_uuid, host_uuid)
         if wanted is None:
             return
@@ -100,6 +105,10 @@ async def connect_storage(services: Services, storage_uuid: str, host_uuid: str)
         services.fleet.acknowledge(wanted.at.endpoint, task)
 
 
+def _on(storage_uuid: str, host_uuid: str) -> asyncio.Lock:
+    return _turns.of(f"{storage_uuid} on {host_uuid}")
+
+
 def _without_key(error: HardpointError, keyless: HardpointError) -> HardpointError:
     return HardpointError(
         error.code,
@@ -113,13 +122,14 @@ def _without_key(error: HardpointError, keyless: HardpointError) -> HardpointErr
 
 async def release_storage(services: Services, storage_uuid: str, host_uuid: str) -> None:
     """Have a host no longer use a storage; one that does not answer finds out when it does."""
-    wanted = await services.db.read(load_wanted, storage_uuid, host_uuid)
-    if wanted is None:
-        return
-    task = new_uuid()
-    await services.fleet.call(wanted.at.endpoint, ReleaseStorage(storage=wanted.at.storage), task)
-    await services.db.write(save_released, storage_uuid, host_uuid)
-    services.fleet.acknowledge(wanted.at.endpoint, task)
+    async with _on(storage_uuid, host_uuid):
+        wanted = await services.db.read(load_wanted, storage_uuid, host_uuid)
+        if wanted is None:
+            return
+        task = new_uuid()
+        await services.fleet.call(wanted.at.endpoint, ReleaseStorage(storage=wanted.at.storage), task)
+        await services.db.write(save_released, storage_uuid, host_uuid)
+        services.fleet.acknowledge(wanted.at.endpoint, task)
 
 
 async def follow_connected(services: Services, host_uuid: str) -> None:
@@ -145,7 +155,7 @@ async def release_others(services: Services, host_uuid: str) -> None:
 
 async def _release_held(services: Services, held: HostPlace) -> None:
     """Have a host release a storage that may be gone by now. Raises HardpointError."""
-    async with _turns.setdefault(held.storage.uuid, asyncio.Lock()):
+    async with _on(held.storage.uuid, held.host_uuid):
         if held not in await services.db.read(load_others, held.host_uuid):  # attached again
             return
         task = new_uuid()
@@ -270,11 +280,12 @@ def load_others(connection: Connection, host_uuid: str) -> list[HostPlace]:
 def prepare_host(connection: Connection, storage_uuid: str, host_uuid: str) -> Wanted | None:
     """Write what a host needs, and that it may hold the storage; return how it is to be initialised there.
 
-    None when either is gone or has no agent.
+    None when it is not attached there, or the host is gone or has no agent.
     """
     row = load_storage(connection, storage_uuid)
-    if row is not None and load_host(connection, host_uuid) is not None:
-        driver_of(row.type).prepare(connection, storage_uuid, host_uuid)
+    if row is None or storage_uuid not in load_attached(connection, host_uuid):
+        return None
+    driver_of(row.type).prepare(connection, storage_uuid, host_uuid)
     wanted = load_wanted(connection, storage_uuid, host_uuid)
     if wanted is not None:
         hold(connection, host_uuid, STORAGE, storage_uuid, wanted.at.storage)

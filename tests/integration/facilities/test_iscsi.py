@@ -65,6 +65,10 @@ class Place:
         (found,) = self.admin.query(f"/hosts/{self.host}")
         return str(found["status"])
 
+    def discovers(self, after: int) -> bool:
+        """Say whether a portal has been asked for its targets since so many calls."""
+        return any("discovery" in call for call in calls(self.machine)[after:])
+
     def agent(self) -> Path:
         return self.node.state / "agents" / self.host
 
@@ -90,7 +94,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 def place(everything: Place) -> Iterator[Place]:
     """The place with two LUNs and no server; a test leaves no session."""
     luns = [Lun(number, WWIDS[number], serial=f"unit{number}") for number in range(2)]
-    everything.change(luns=luns, user="hosts", secret=SECRET, up=True)
+    everything.change(luns=luns, user="hosts", secret=SECRET, up=True, discovery_s=0.0)
     yield everything
     for server in everything.admin.query(SERVERS):
         path = f"{SERVERS}/{server['uuid']}?deleteMode=Enforcing"
@@ -243,3 +247,22 @@ def test_a_disk_in_use_keeps_the_server_attached(place: Place) -> None:
     finally:
         mounts.unlink()
     assert place.detach(server).status == 200
+
+
+def test_a_refused_detaching_leaves_all_as_it_was_though_the_host_is_being_looked_at(place: Place) -> None:
+    server = place.add()
+    place.attach(server)
+    mounts = place.machine / "proc/mounts"
+    place.change(discovery_s=2.0)
+    with silent(place.node, ADDRESS):
+        wait_until(lambda: place.host_status() == "Disconnected", "the host to be lost", TIMEOUT_S)
+        before = len(calls(place.machine))
+    wait_until(lambda: place.discovers(before), "its sessions to be looked at", TIMEOUT_S)
+    disk = next(path.name for path in (place.machine / "sys/class/block").iterdir())
+    mounts.write_text(f"/dev/{disk} /mnt/lun ext4 rw 0 0\n")
+    try:
+        assert place.detach(server).status == 503
+        assert place.host_status() == "Connected"
+        assert place.status(server) == ["Connected"]
+    finally:
+        mounts.unlink()

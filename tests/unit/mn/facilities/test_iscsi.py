@@ -10,9 +10,19 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, delete, select
 
 from agentkit.errors import ErrorBody, HardpointError
-from kvmagent.protocol_iscsi import IscsiLun, IscsiServerReport, IscsiSession, SessionState
+from kvmagent.protocol_iscsi import IscsiLun, IscsiReport, IscsiServerReport, IscsiSession, SessionState
+from mn.facilities.hosts.holdings import hold
 from mn.facilities.iscsi import luns as lun_rows
-from mn.facilities.iscsi.hosts import HostAnswer, check_answers, reports_by_host, save_answers, status_of
+from mn.facilities.iscsi.hosts import (
+    SESSIONS,
+    HostAnswer,
+    check_answers,
+    forget_others,
+    reports_by_host,
+    save_answers,
+    save_report,
+    status_of,
+)
 from mn.facilities.iscsi.luns import check_luns
 from mn.facilities.iscsi.tables import (
     host_ref_table,
@@ -61,9 +71,19 @@ def answer(said: IscsiServerReport, host: str = HOST) -> HostAnswer:
 def connection() -> Iterator[Connection]:
     made = new_connection()
     put_host(made, OTHER_HOST)
+    for host in (HOST, OTHER_HOST):
+        hold(made, host, SESSIONS, SERVER)
     put(made, iscsi_server_table, uuid=SERVER, name="san", ip="10.0.0.1", port=3260, state="Enabled")
     yield made
     made.close()
+
+
+def test_what_a_host_said_before_it_gave_a_server_back_is_not_written(connection: Connection) -> None:
+    save_answers(connection, SERVER, [answer(report(0))])
+    forget_others(connection, HOST, IscsiReport(servers=[]))
+    assert connection.execute(select(host_ref_table)).all() == []
+    save_report(connection, HOST, IscsiReport(servers=[report(0)]))
+    assert connection.execute(select(host_ref_table)).all() == []
 
 
 def rows(connection: Connection) -> dict[int, str]:

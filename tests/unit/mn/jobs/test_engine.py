@@ -125,6 +125,39 @@ async def test_a_failing_job_undoes_its_steps_in_reverse(house: House) -> None:
     assert house.world == []
 
 
+async def test_what_settles_things_comes_after_the_undos_of_what_followed_it_though_a_crash_comes_between(
+    house: House,
+) -> None:
+    reached, release = asyncio.Event(), asyncio.Event()
+    seen: list[list[str]] = []
+
+    async def slow_undo(what: str) -> None:
+        reached.set()
+        await release.wait()
+        await house.forget(what)
+
+    async def settle(_what: str) -> None:
+        seen.append(list(house.world))
+
+    async def run(job: Job[list[str]]) -> None:
+        await job.step(house.note, "before", undo=house.forget)
+        await job.when_undone(settle, "rows")
+        await job.step(house.note, "after", undo=slow_undo)
+        await job.step(house.refuse)
+
+    house.runs["op"] = run
+    uuid = await house.submit("op")
+    await asyncio.wait_for(reached.wait(), 10)
+    assert seen == []
+    await house.crash()
+    release.set()
+    status = await house.end(uuid)
+    assert status.error
+    assert status.error.details == "it broke"
+    assert seen == [["before"]]
+    assert house.world == []
+
+
 async def test_a_step_that_fails_half_way_is_undone_too(house: House) -> None:
     async def half(what: str) -> None:
         house.world.append(what)
