@@ -25,6 +25,7 @@ from mn.facilities.pci.claims import (
 )
 from mn.facilities.pci.tables import PCI_DEVICE
 from mn.facilities.vms.allocation import Placed
+from mn.facilities.vms.domain_devices import plugging
 from mn.facilities.vms.domain_disks import hindered_by_disks
 from mn.facilities.vms.life import placed
 from mn.facilities.vms.tables import State, vm_in
@@ -191,13 +192,15 @@ def _at(host: Row[Any]) -> Placed:
 async def plug(services: Services, claim: Claim, task_uuid: str) -> None:
     """Have a host give devices to a running VM."""
     command = AttachVmPci(uuid=claim.vm_uuid, devices=claim.devices)
-    await services.fleet.call(claim.at.endpoint, command, task_uuid)
+    async with plugging.of(claim.vm_uuid):
+        await services.fleet.call(claim.at.endpoint, command, task_uuid)
 
 
 async def unplug(services: Services, claim: Claim, task_uuid: str) -> None:
     """Have a host take devices from a running VM."""
     command = DetachVmPci(uuid=claim.vm_uuid, device_uuids=claim.uuids, patience_s=PATIENCE_S)
-    await services.fleet.call(claim.at.endpoint, command, task_uuid)
+    async with plugging.of(claim.vm_uuid):
+        await services.fleet.call(claim.at.endpoint, command, task_uuid)
 
 
 async def unplug_again(services: Services, claim: Claim, task_uuid: str) -> None:

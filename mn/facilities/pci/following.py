@@ -14,8 +14,10 @@ from mn.db.schema import new_uuid
 from mn.facilities.hosts.followers import when_connected
 from mn.facilities.pci.attach import PATIENCE_S
 from mn.facilities.pci.tables import pci_table
+from mn.facilities.vms.domain_devices import plugging
 from mn.facilities.vms.tables import load_vm
 from mn.facilities.vms.watching import had_vms, load_endpoint
+from mn.fleet.client import Endpoint
 from mn.rest.services import Services
 
 log = logging.getLogger(__name__)
@@ -49,17 +51,24 @@ async def follow_connected(services: Services, host_uuid: str) -> None:
     task = new_uuid()
     reply = await services.fleet.call(endpoint, ListVms(), task)
     services.fleet.acknowledge(endpoint, task)
-    for surplus in await services.db.read(load_surplus, reply.vms):
-        extra = {"host": host_uuid, "vm": surplus.vm_uuid, "devices": surplus.device_uuids}
-        task = new_uuid()
-        detach = DetachVmPci(uuid=surplus.vm_uuid, device_uuids=surplus.device_uuids, patience_s=PATIENCE_S)
-        try:
-            await services.fleet.call(endpoint, detach, task)
-        except HardpointError as error:
-            log.warning("PCI devices not taken", extra={**extra, "reason": error.details})
-            continue
-        services.fleet.acknowledge(endpoint, task)
-        log.info("PCI devices taken from a VM that they are not of", extra=extra)
+    seen = {vm.uuid: vm for vm in reply.vms}
+    for vm_uuid in [surplus.vm_uuid for surplus in await services.db.read(load_surplus, reply.vms)]:
+        async with plugging.of(vm_uuid):
+            for surplus in await services.db.read(load_surplus, [seen[vm_uuid]]):
+                await _take(services, endpoint, surplus)
+
+
+async def _take(services: Services, endpoint: Endpoint, surplus: Surplus) -> None:
+    extra = {"host": endpoint.host_uuid, "vm": surplus.vm_uuid, "devices": surplus.device_uuids}
+    task = new_uuid()
+    detach = DetachVmPci(uuid=surplus.vm_uuid, device_uuids=surplus.device_uuids, patience_s=PATIENCE_S)
+    try:
+        await services.fleet.call(endpoint, detach, task)
+    except HardpointError as error:
+        log.warning("PCI devices not taken", extra={**extra, "reason": error.details})
+        return
+    services.fleet.acknowledge(endpoint, task)
+    log.info("PCI devices taken from a VM that they are not of", extra=extra)
 
 
 when_connected(follow_connected)

@@ -15,7 +15,7 @@ from mn.facilities.hosts.tables import load_host
 from mn.facilities.usb.candidates import AttachType, load_device, load_taker, reasons_against
 from mn.facilities.usb.tables import USB_DEVICE, usb_table
 from mn.facilities.vms.allocation import Placed
-from mn.facilities.vms.domain_devices import load_usb
+from mn.facilities.vms.domain_devices import load_usb, plugging
 from mn.facilities.vms.life import placed
 from mn.facilities.vms.tables import UNDER_WAY, State, load_vm, vm_in
 from mn.rest.operation import Post, Reply
@@ -74,7 +74,7 @@ class DetachUsbDeviceFromVm(Post, path="/usb-device/usb-devices/{usbDeviceUuid}/
         """Free the row, so that no start brings it back, then unplug it; a failure gives it back."""
         services, device, task = job.services, self.usb_device_uuid, job.task_uuid()
         vm = await job.transact(load_owner, device)
-        await job.step(begin_detaching, services, device, vm, task, undo=plug_again)
+        await job.when_undone(plug_again, services, device, vm, task)
         plugged = await job.transact(release, device, vm, undo=claim_again)
         job.at(30)
         if plugged.at is not None:
@@ -157,26 +157,24 @@ def _write_owner(connection: Connection, uuid: str, vm_uuid: str | None) -> None
 
 async def plug(services: Services, uuid: str, vm_uuid: str, at: Placed, task_uuid: str) -> None:
     """Have a VM's host plug a device in. Raises HardpointError (SYS.1006) with what the host says."""
-    devices = await services.db.read(load_usb, vm_uuid)
-    device = next((device for device in devices if device.device_uuid == uuid), None)
-    if device is None:
-        raise _refused(f"USB device {uuid} is not VM {vm_uuid}'s any more", "attach it again")
-    await services.fleet.call(at.endpoint, AttachVmUsb(uuid=vm_uuid, device=device), task_uuid)
+    async with plugging.of(vm_uuid):
+        devices = await services.db.read(load_usb, vm_uuid)
+        device = next((device for device in devices if device.device_uuid == uuid), None)
+        if device is None:
+            raise _refused(f"USB device {uuid} is not VM {vm_uuid}'s any more", "attach it again")
+        await services.fleet.call(at.endpoint, AttachVmUsb(uuid=vm_uuid, device=device), task_uuid)
 
 
 async def unplug(services: Services, uuid: str, vm_uuid: str, at: Placed, task_uuid: str) -> None:
     """Have a VM's host take a device from it."""
     command = DetachVmUsb(uuid=vm_uuid, device_uuid=uuid, patience_s=PATIENCE_S)
-    await services.fleet.call(at.endpoint, command, task_uuid)
+    async with plugging.of(vm_uuid):
+        await services.fleet.call(at.endpoint, command, task_uuid)
 
 
 async def unplug_again(services: Services, uuid: str, vm_uuid: str, at: Placed, task_uuid: str) -> None:
     """Have a VM not have a device after all."""
     await unplug(services, uuid, vm_uuid, at, f"{int(task_uuid, 16) ^ 1:032x}")
-
-
-async def begin_detaching(_services: Services, _uuid: str, _vm_uuid: str, _task_uuid: str) -> None:
-    """Mark the place from which on a failure means that the VM keeps its device (`plug_again`)."""
 
 
 async def plug_again(services: Services, uuid: str, vm_uuid: str, task_uuid: str) -> None:

@@ -16,7 +16,7 @@ from mn.facilities.hosts.followers import when_connected
 from mn.facilities.pci.tables import pci_table
 from mn.facilities.usb.attach import PATIENCE_S
 from mn.facilities.usb.tables import usb_table
-from mn.facilities.vms.domain_devices import load_usb
+from mn.facilities.vms.domain_devices import load_usb, plugging
 from mn.facilities.vms.tables import load_vm
 from mn.facilities.vms.watching import had_vms, load_endpoint
 from mn.fleet.client import Endpoint
@@ -68,14 +68,20 @@ async def follow_connected(services: Services, host_uuid: str) -> None:
     task = new_uuid()
     reply = await services.fleet.call(endpoint, ListVms(), task)
     services.fleet.acknowledge(endpoint, task)
-    for amiss in await services.db.read(load_amiss, reply.vms):
-        for uuid in amiss.surplus:
-            detach = DetachVmUsb(uuid=amiss.vm_uuid, device_uuid=uuid, patience_s=PATIENCE_S)
-            await _order(services, endpoint, detach, uuid)
-        for device in amiss.lacking:
-            await _order(
-                services, endpoint, AttachVmUsb(uuid=amiss.vm_uuid, device=device), device.device_uuid
-            )
+    seen = {vm.uuid: vm for vm in reply.vms}
+    for vm_uuid in [amiss.vm_uuid for amiss in await services.db.read(load_amiss, reply.vms)]:
+        async with plugging.of(vm_uuid):
+            for amiss in await services.db.read(load_amiss, [seen[vm_uuid]]):
+                await _put_right(services, endpoint, amiss)
+
+
+async def _put_right(services: Services, endpoint: Endpoint, amiss: Amiss) -> None:
+    for uuid in amiss.surplus:
+        detach = DetachVmUsb(uuid=amiss.vm_uuid, device_uuid=uuid, patience_s=PATIENCE_S)
+        await _order(services, endpoint, detach, uuid)
+    for device in amiss.lacking:
+        attach = AttachVmUsb(uuid=amiss.vm_uuid, device=device)
+        await _order(services, endpoint, attach, device.device_uuid)
 
 
 async def _order(

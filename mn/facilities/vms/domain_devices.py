@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, Table, select, update
 
 from agentkit.errors import Blame, HardpointError
+from agentkit.turns import Turns
 from kvmagent.protocol import Evidence
 from kvmagent.protocol_vms import VmUsbDevice
 from mn.db.schema import now_s
@@ -21,6 +22,9 @@ from mn.query.resource import Relation
 REDIRECT_TAG = "usbRedirect::{enable}"
 DEVICE_TABLES: dict[str, Table] = {"PCI device": pci_table, "USB device": usb_table}
 """The kinds of devices that a VM can have, each with its rows: `vm_instance_uuid` says whose one is."""
+
+plugging = Turns()
+"""Held of a VM while its host plugs devices: whose they are is so still when it is looked up under it."""
 
 register(VM.name, REDIRECT_TAG, "whether it takes USB devices of who is at its screen", check_truth)
 USB_DEVICE.relations["vmInstance"] = Relation(lambda: VM, "vmInstanceUuid", "uuid")

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select
 from agentkit.errors import HardpointError
 from mn.db.global_settings import MAINTENANCE_POLICY, GlobalSettings
 from mn.facilities.hosts.drains import drained_by, forgotten_by
-from mn.facilities.vms.life import stop_vm, watch
+from mn.facilities.vms.life import stop_vm
 from mn.facilities.vms.migration import Move, Terms, begin_migration, give_up, move_vm
 from mn.facilities.vms.tables import ON_HOST, State, change_vm, vm_table
 from mn.facilities.vms.watching import settle
@@ -51,7 +51,7 @@ async def _moved(job: Job, uuid: str) -> HardpointError | None:
     services, admission = job.services, job.uuid_for(f"admission of {uuid}")
     move: Move | None = None
     try:
-        await job.step(watch, services, uuid, undo=settle)
+        await job.when_undone(settle, services, uuid)
         move = await job.transact(begin_migration, uuid, None, admission, services.global_settings)
         await move_vm(job, move, Terms(auto_converge=True))
     except HardpointError as error:

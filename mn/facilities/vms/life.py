@@ -14,7 +14,7 @@ from mn.facilities.vms.allocation import Placed, Wish, place_vm, recount
 from mn.facilities.vms.domains import start_domain, stop_domain, take_power
 from mn.facilities.vms.tables import State, change_vm, load_vm, vm_in
 from mn.facilities.vms.watching import look, settle
-from mn.rest.services import Job, Services
+from mn.rest.services import Job
 
 RUNNING = (State.RUNNING, State.PAUSED, State.UNKNOWN)
 DOWN = (State.CREATED, State.STOPPED)
@@ -29,7 +29,7 @@ class Going(msgspec.Struct, frozen=True):
 async def start_vm(job: Job, uuid: str, wish: Wish) -> None:
     """Start a VM that does not run on a host with room for it."""
     services = job.services
-    await job.step(watch, services, uuid, undo=settle)
+    await job.when_undone(settle, services, uuid)
     at = await job.transact(place_vm, uuid, wish, services.global_settings)
     await _start(job, uuid, at)
     await job.step(look, services, uuid)
@@ -38,7 +38,7 @@ async def start_vm(job: Job, uuid: str, wish: Wish) -> None:
 async def stop_vm(job: Job, uuid: str, *, cold: bool) -> None:
     """Stop a VM; one that does not run is stopped already."""
     services = job.services
-    await job.step(watch, services, uuid, undo=settle)
+    await job.when_undone(settle, services, uuid)
     going = await job.transact(begin_stop, uuid, State.STOPPING)
     if going.at is not None:
         await _stop(job, uuid, going.at, cold=cold)
@@ -48,7 +48,7 @@ async def stop_vm(job: Job, uuid: str, *, cold: bool) -> None:
 async def reboot_vm(job: Job, uuid: str) -> None:
     """Stop a running VM and start it on the same host."""
     services = job.services
-    await job.step(watch, services, uuid, undo=settle)
+    await job.when_undone(settle, services, uuid)
     at = await job.transact(begin_reboot, uuid)
     await _stop(job, uuid, at, cold=False)
     job.at(50)
@@ -68,10 +68,6 @@ async def _stop(job: Job, uuid: str, at: Placed, *, cold: bool) -> None:
     patience = 0.0 if cold else services.global_settings[VM_PATIENCE]
     await job.step(stop_domain, services, uuid, at, patience, task)
     services.fleet.acknowledge(at.endpoint, task)
-
-
-async def watch(_services: Services, _uuid: str) -> None:
-    """Mark the place from which on a failure means that a VM's host is asked how it is (`settle`)."""
 
 
 def begin_stop(connection: Connection, uuid: str, state: State) -> Going:

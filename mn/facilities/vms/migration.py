@@ -18,7 +18,7 @@ from mn.facilities.vms.allocation import Placed, Wish, choose_host, possible_hos
 from mn.facilities.vms.domain_devices import check_movable, devices_of
 from mn.facilities.vms.domain_disks import hindered_by_disks, load_disks
 from mn.facilities.vms.domains import look_at
-from mn.facilities.vms.life import placed, watch
+from mn.facilities.vms.life import placed
 from mn.facilities.vms.tables import State, change_vm, load_vm, vm_in
 from mn.facilities.vms.watching import look, settle
 from mn.fleet.client import Endpoint
@@ -50,7 +50,7 @@ async def migrate_vm(job: Job, uuid: str, host_uuid: str | None, terms: Terms) -
     VM.1000 when no host can take it.
     """
     services = job.services
-    await job.step(watch, services, uuid, undo=settle)
+    await job.when_undone(settle, services, uuid)
     move = await job.transact(
         begin_migration, uuid, host_uuid, job.uuid_for(f"admission of {uuid}"), services.global_settings
     )

@@ -16,8 +16,8 @@ from tests.integration.crash.sampling import sample
 
 SERVERS = "/storage-devices/iscsi/servers"
 HOSTS = 2
-ATTACH = boundaries(["login_hosts"], ["attach", "connected_hosts", "save_attached"])
-DETACH = boundaries(["logout_hosts"], ["check_detach", "connected_hosts", "detach", "save_detached"])
+ATTACH = boundaries(["begin", "login_hosts"], ["check_attach", "attach", "connected_hosts", "save_attached"])
+DETACH = boundaries(["begin", "logout_hosts"], ["check_detach", "connected_hosts", "detach", "save_detached"])
 
 
 @dataclass

@@ -16,7 +16,7 @@ from tests.integration.crash.test_crash_vms import World
 USB = "/usb-device/usb-devices"
 PLACES = {
     "attach": boundaries(["plug"], ["claim"]),
-    "detach": boundaries(["begin_detaching", "unplug"], ["load_owner", "release"]),
+    "detach": boundaries(["begin", "unplug"], ["load_owner", "release"]),
 }
 DOOMS = [(act, place) for act, places in PLACES.items() for place in places]
 """Every boundary of an attachment and of a detachment."""

@@ -13,7 +13,7 @@ from tests.integration.crash import doomed_world
 from tests.integration.crash.doomed_world import GB, boundaries, run_world
 from tests.integration.crash.sampling import sample
 
-DOOMS = boundaries(["watch", "admit", "send", "dismiss", "look"], ["begin_migration", "end_migration"])
+DOOMS = boundaries(["begin", "admit", "send", "dismiss", "look"], ["begin_migration", "end_migration"])
 """Every boundary of a move."""
 
 
