@@ -308,9 +308,9 @@ def load_ref(connection: Connection, storage_uuid: str, host_uuid: str) -> Row[A
 
 
 def save_found(connection: Connection, storage_uuid: str, host_uuid: str, event: StorageEvent) -> None:
-    """Write that a host can use a storage, and its capacity."""
+    """Write that a host can use a storage, and its capacity, unless it is to use it no longer."""
     row = load_storage(connection, storage_uuid)
-    if row is None or load_host(connection, host_uuid) is None:
+    if row is None or storage_uuid not in load_attached(connection, host_uuid):
         return
     driver_of(row.type).told(connection, storage_uuid, host_uuid, event)
     now, ref = now_s(), load_ref(connection, storage_uuid, host_uuid)
