@@ -225,7 +225,12 @@ async def follow_rows(services: Services, storage_uuid: str, cluster_uuid: str) 
         await _each(services, storage_uuid, hosts, release_storage)
     except HardpointError as error:
         log.warning("storage not released", extra={"storage": storage_uuid, "reason": error.details})
-    await services.db.write(leave_hosts, storage_uuid, hosts)
+    await services.db.write(leave_cluster_hosts, storage_uuid, cluster_uuid)
+
+
+def leave_cluster_hosts(connection: Connection, storage_uuid: str, cluster_uuid: str) -> None:
+    """Forget that hosts of a cluster, connected or not, use a storage."""
+    leave_hosts(connection, storage_uuid, _hosts_of(connection, cluster_uuid))
 
 
 async def _each(

@@ -11,11 +11,12 @@ from mn.db.schema import metadata
 from mn.facilities.clusters import cluster_table
 from mn.facilities.hosts.tables import host_table
 from mn.facilities.pci.tables import pci_table
+from mn.facilities.primary_storage.tables import NFS, primary_storage_table
 from mn.facilities.usb.tables import usb_table
 from mn.facilities.vms.tables import vm_table
 from mn.facilities.zones import zone_table
 
-ZONE, CLUSTER, HOST, VM = "1" * 32, "2" * 32, "a" * 32, "e" * 32
+ZONE, CLUSTER, HOST, VM, STORAGE = "1" * 32, "2" * 32, "a" * 32, "e" * 32, "5" * 32
 DATES = {"create_date": 1, "last_op_date": 1}
 
 
@@ -122,3 +123,20 @@ def put_usb(connection: Connection, uuid: str, **changed: Any) -> None:
         "identity": [],
     }
     put(connection, usb_table, **{**values, **changed})
+
+
+def put_storage(connection: Connection, **changed: Any) -> None:
+    """Insert a primary storage, which is attached to no cluster."""
+    values = {
+        "uuid": STORAGE,
+        "name": "nfs",
+        "zone_uuid": ZONE,
+        "url": "192.0.2.7:/export",
+        "type": NFS,
+        "state": "Enabled",
+        "status": "Connected",
+        "mount_path": "/mnt",
+        "attached_cluster_uuids": [],
+        "initialised": True,
+    }
+    put(connection, primary_storage_table, **{**values, **changed})

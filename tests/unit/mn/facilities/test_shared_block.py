@@ -18,29 +18,16 @@ from mn.facilities.primary_storage.shared_block.host_ids import (
     load_host_ref,
     lowest_free,
 )
-from mn.facilities.primary_storage.tables import SHARED_BLOCK, primary_storage_table
-from tests.unit.mn.facilities.fleet import HOST, ZONE, new_connection, put, put_host
+from mn.facilities.primary_storage.tables import SHARED_BLOCK
+from tests.unit.mn.facilities.fleet import HOST, STORAGE, new_connection, put_host, put_storage
 
-STORAGE, OTHER = "5" * 32, "b" * 32
+OTHER = "b" * 32
 
 
 @pytest.fixture
 def connection() -> Iterator[Connection]:
     with new_connection() as connection:
-        put(
-            connection,
-            primary_storage_table,
-            uuid=STORAGE,
-            name="blocks",
-            zone_uuid=ZONE,
-            url="sharedblock://x",
-            type=SHARED_BLOCK,
-            state="Enabled",
-            status="Connected",
-            mount_path="/dev/x",
-            attached_cluster_uuids=[],
-            initialised=True,
-        )
+        put_storage(connection, type=SHARED_BLOCK, name="blocks", url="sharedblock://x")
         put_host(connection, OTHER)
         yield connection
 

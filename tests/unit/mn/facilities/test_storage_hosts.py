@@ -10,32 +10,19 @@ from sqlalchemy import Connection, select
 from kvmagent.protocol_storage import Capacity, StorageEvent
 from mn.facilities.hosts.holdings import holdings_of
 from mn.facilities.primary_storage.attaching import attach_again, detach
-from mn.facilities.primary_storage.connecting import STORAGE, leave_hosts, prepare_host, save_found
-from mn.facilities.primary_storage.tables import NFS, host_ref_table, primary_storage_table
-from tests.unit.mn.facilities.fleet import CLUSTER, HOST, ZONE, new_connection, put
+from mn.facilities.primary_storage.connecting import STORAGE as KIND
+from mn.facilities.primary_storage.connecting import leave_hosts, prepare_host, save_found
+from mn.facilities.primary_storage.tables import host_ref_table
+from tests.unit.mn.facilities.fleet import CLUSTER, HOST, STORAGE, new_connection, put_storage
 
-UUID = "5" * 32
-FOUND = StorageEvent(storage_uuid=UUID, answering=True, capacity=Capacity(total=2**30, available=2**29))
+FOUND = StorageEvent(storage_uuid=STORAGE, answering=True, capacity=Capacity(total=2**30, available=2**29))
 
 
 @pytest.fixture
 def connection() -> Iterator[Connection]:
     with new_connection() as connection:
-        put(
-            connection,
-            primary_storage_table,
-            uuid=UUID,
-            name="nfs",
-            zone_uuid=ZONE,
-            url="192.0.2.9:/srv",
-            type=NFS,
-            state="Enabled",
-            status="Connected",
-            mount_path="/m",
-            attached_cluster_uuids=[],
-            initialised=True,
-        )
-        attach_again(connection, UUID, CLUSTER)
+        put_storage(connection)
+        attach_again(connection, STORAGE, CLUSTER)
         yield connection
 
 
@@ -44,17 +31,17 @@ def statuses(connection: Connection) -> list[str]:
 
 
 def test_what_a_host_said_before_it_left_a_storage_is_not_written(connection: Connection) -> None:
-    save_found(connection, UUID, HOST, FOUND)
+    save_found(connection, STORAGE, HOST, FOUND)
     assert statuses(connection) == ["Connected"]
-    detach(connection, UUID, CLUSTER)
-    leave_hosts(connection, UUID, [HOST])
-    save_found(connection, UUID, HOST, FOUND)
+    detach(connection, STORAGE, CLUSTER)
+    leave_hosts(connection, STORAGE, [HOST])
+    save_found(connection, STORAGE, HOST, FOUND)
     assert statuses(connection) == []
 
 
 def test_a_host_is_not_asked_to_use_a_storage_that_was_detached_meanwhile(connection: Connection) -> None:
-    wanted = prepare_host(connection, UUID, HOST)
+    wanted = prepare_host(connection, STORAGE, HOST)
     assert wanted is not None
-    assert [held.subject for held in holdings_of(connection, HOST, STORAGE)] == [UUID]
-    detach(connection, UUID, CLUSTER)
-    assert prepare_host(connection, UUID, HOST) is None
+    assert [held.subject for held in holdings_of(connection, HOST, KIND)] == [STORAGE]
+    detach(connection, STORAGE, CLUSTER)
+    assert prepare_host(connection, STORAGE, HOST) is None

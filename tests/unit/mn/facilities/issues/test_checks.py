@@ -26,17 +26,18 @@ from tests.contract.catalogue import OPERATIONS
 from tests.unit.mn.facilities.fleet import (
     CLUSTER,
     HOST,
+    STORAGE,
     VM,
-    ZONE,
     new_connection,
     put,
     put_host,
     put_pci,
+    put_storage,
     put_usb,
     put_vm,
 )
 
-DEVICE, STORAGE, STORE, OTHER = "c" * 32, "5" * 32, "6" * 32, "b" * 32
+DEVICE, STORE, OTHER = "c" * 32, "6" * 32, "b" * 32
 
 
 @pytest.fixture
@@ -121,22 +122,6 @@ def test_a_host_that_is_new_or_in_maintenance_may_be_silent(
 ) -> None:
     write(connection, host_table, **changed)
     assert found(connection, "HOST.DISCONNECTED") == []
-
-
-def put_storage(connection: Connection, **changed: Any) -> None:
-    values = {
-        "uuid": STORAGE,
-        "name": "nfs",
-        "zone_uuid": ZONE,
-        "url": "192.0.2.7:/export",
-        "type": "NFS",
-        "state": "Enabled",
-        "status": "Connected",
-        "mount_path": "/mnt",
-        "attached_cluster_uuids": [CLUSTER],
-        "initialised": True,
-    }
-    put(connection, primary_storage_table, **{**values, **changed})
 
 
 def attach(connection: Connection) -> None:
