@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, select, update
 
-from kvmagent.protocol_storage import Capacity, StorageEvent
+from kvmagent.protocol_storage import Capacity, ReleaseStorage, StorageEvent
 from mn.facilities.hosts.holdings import holdings_of
-from mn.facilities.primary_storage.attaching import attach_again, detach
+from mn.facilities.hosts.tables import host_table
+from mn.facilities.primary_storage.attaching import attach_again, detach, follow_rows
 from mn.facilities.primary_storage.connecting import STORAGE as KIND
 from mn.facilities.primary_storage.connecting import leave_hosts, prepare_host, save_found
 from mn.facilities.primary_storage.tables import host_ref_table
-from tests.unit.mn.facilities.fleet import CLUSTER, HOST, STORAGE, new_connection, put_storage
+from tests.unit.mn.facilities.fleet import CLUSTER, HOST, STORAGE, new_connection, put_host, put_storage
+from tests.unit.mn.facilities.hosts_double import HostsDouble
 
+OTHER = "b" * 32
 FOUND = StorageEvent(storage_uuid=STORAGE, answering=True, capacity=Capacity(total=2**30, available=2**29))
 
 
@@ -45,3 +48,17 @@ def test_a_host_is_not_asked_to_use_a_storage_that_was_detached_meanwhile(connec
     assert [held.subject for held in holdings_of(connection, HOST, KIND)] == [STORAGE]
     detach(connection, STORAGE, CLUSTER)
     assert prepare_host(connection, STORAGE, HOST) is None
+
+
+async def test_an_attaching_that_is_undone_is_forgotten_of_a_host_that_was_lost_meanwhile(
+    connection: Connection,
+) -> None:
+    save_found(connection, STORAGE, HOST, FOUND)
+    put_host(connection, OTHER)
+    save_found(connection, STORAGE, OTHER, FOUND)
+    connection.execute(update(host_table).where(host_table.c.uuid == OTHER).values(status="Disconnected"))
+    detach(connection, STORAGE, CLUSTER)
+    hosts = HostsDouble(connection, {ReleaseStorage: None})
+    await follow_rows(hosts.services, STORAGE, CLUSTER)
+    assert [type(command) for command in hosts.asked] == [ReleaseStorage]
+    assert statuses(connection) == []
