@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, StaticPool, Table, create_engine, event, insert
 
+from kvmagent.protocol_vms import VmSeen, VmState
 from mn import facilities
 from mn.db.schema import metadata
 from mn.facilities.clusters import cluster_table
@@ -140,3 +141,17 @@ def put_storage(connection: Connection, **changed: Any) -> None:
         "initialised": True,
     }
     put(connection, primary_storage_table, **{**values, **changed})
+
+
+def seen_vm(uuid: str, *devices: str) -> VmSeen:
+    """Return a running VM as its host shows it, with its devices."""
+    return VmSeen(
+        uuid=uuid,
+        state=VmState.RUNNING,
+        cpus=1,
+        memory_bytes=1,
+        console_address=None,
+        console_port=None,
+        disks=[],
+        devices=list(devices),
+    )

@@ -13,7 +13,7 @@ from kvmagent.protocol_devices import DetachVmPci
 from kvmagent.protocol_network import ApplyNetworks, ApplyNetworksReply
 from kvmagent.protocol_storage import Capacity, InitStorage, ReleaseStorage, StorageReply
 from kvmagent.protocol_usb import AttachVmUsb
-from kvmagent.protocol_vms import ListVms, ListVmsReply, VmSeen, VmState
+from kvmagent.protocol_vms import ListVms, ListVmsReply
 from mn.facilities.hosts.holdings import holdings_of
 from mn.facilities.networks.bridges import apply_to_host
 from mn.facilities.networks.tables import l2_cluster_ref_table, l2_network_table
@@ -38,6 +38,7 @@ from tests.unit.mn.facilities.fleet import (
     put_storage,
     put_usb,
     put_vm,
+    seen_vm,
 )
 from tests.unit.mn.facilities.hosts_double import HostsDouble
 
@@ -94,17 +95,7 @@ async def test_a_storage_that_is_detached_while_it_is_initialised_is_released(co
 
 
 def seen(*devices: str) -> dict[Any, Any]:
-    vm = VmSeen(
-        uuid=VM,
-        state=VmState.RUNNING,
-        cpus=1,
-        memory_bytes=1,
-        console_address=None,
-        console_port=None,
-        disks=[],
-        devices=list(devices),
-    )
-    return {ListVms: ListVmsReply(vms=[vm])}
+    return {ListVms: ListVmsReply(vms=[seen_vm(VM, *devices)])}
 
 
 async def test_a_usb_device_that_a_job_takes_from_its_vm_is_not_given_back(connection: Connection) -> None:

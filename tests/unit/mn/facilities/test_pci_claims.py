@@ -10,13 +10,12 @@ from sqlalchemy import Connection, Row, select
 
 from agentkit.errors import HardpointError
 from kvmagent.protocol import Evidence, PciFunction
-from kvmagent.protocol_vms import VmSeen, VmState
 from mn.db.global_settings import ALL, GlobalSettings
 from mn.facilities.pci.claims import load_pci, lost_pci, note_attached, note_free
 from mn.facilities.pci.extensions import check_rebind
 from mn.facilities.pci.following import load_surplus
 from mn.facilities.pci.tables import pci_table, sync_pci
-from tests.unit.mn.facilities.fleet import HOST, VM, new_connection, put_vm
+from tests.unit.mn.facilities.fleet import HOST, VM, new_connection, put_vm, seen_vm
 
 SETTINGS = cast("GlobalSettings", {setting: setting.default for setting in ALL})
 
@@ -112,16 +111,7 @@ def test_what_a_vm_has_and_is_not_its_own_is_found(connection: Connection) -> No
     sync_pci(connection, HOST, [function("01:00.0", "x"), function("02:00.0", "y")])
     mine, other = rows(connection)["card x"].uuid, rows(connection)["card y"].uuid
     note_attached(connection, [mine], VM)
-    seen = VmSeen(
-        uuid=VM,
-        state=VmState.RUNNING,
-        cpus=1,
-        memory_bytes=1,
-        console_address=None,
-        console_port=None,
-        disks=[],
-        devices=[mine, other, "0" * 32],
-    )
+    seen = seen_vm(VM, mine, other, "0" * 32)
     (surplus,) = load_surplus(connection, [seen])
     assert (surplus.vm_uuid, surplus.device_uuids) == (VM, [other])
     note_attached(connection, [other], VM)

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, StaticPool, create_engine, event, insert, sel
 from agentkit.errors import HardpointError
 from kvmagent.protocol import Evidence
 from kvmagent.protocol_usb import USB_DEVICES_MOST
-from kvmagent.protocol_vms import VmSeen, VmState, VmUsbDevice
+from kvmagent.protocol_vms import VmUsbDevice
 from mn import facilities
 from mn.db.schema import metadata
 from mn.facilities.clusters import cluster_table
@@ -23,6 +23,7 @@ from mn.facilities.usb.tables import usb_table
 from mn.facilities.vms.domain_devices import hindered_by_devices, load_usb
 from mn.facilities.vms.tables import vm_table
 from mn.facilities.zones import zone_table
+from tests.unit.mn.facilities.fleet import seen_vm
 
 ZONE, CLUSTER, HOST, OTHER_HOST, VM, OTHER_VM, STICK = (digit * 32 for digit in "1234567")
 DATES = {"create_date": 0, "last_op_date": 0}
@@ -227,27 +228,14 @@ def test_another_host_cannot_have_a_vm_with_a_device(connection: Connection) -> 
     assert f"USB device stick ({STICK})" in (hindered_by_devices(connection, VM, hosts[OTHER_HOST]) or "")
 
 
-def seen(uuid: str, *devices: str) -> VmSeen:
-    return VmSeen(
-        uuid=uuid,
-        state=VmState.RUNNING,
-        cpus=1,
-        memory_bytes=1,
-        console_address=None,
-        console_port=None,
-        disks=[],
-        devices=list(devices),
-    )
-
-
 def test_a_vm_loses_what_is_not_its_own_and_gets_what_it_lacks(connection: Connection) -> None:
     claim(connection, STICK, VM)
     (wanted,) = load_usb(connection, VM)
-    assert load_amiss(connection, [seen(VM, STICK), seen(OTHER_VM)]) == []
-    lacking, surplus = load_amiss(connection, [seen(VM), seen(OTHER_VM, STICK)])
+    assert load_amiss(connection, [seen_vm(VM, STICK), seen_vm(OTHER_VM)]) == []
+    lacking, surplus = load_amiss(connection, [seen_vm(VM), seen_vm(OTHER_VM, STICK)])
     assert (lacking.vm_uuid, lacking.surplus, lacking.lacking) == (VM, [], [wanted])
     assert (surplus.vm_uuid, surplus.surplus, surplus.lacking) == (OTHER_VM, [STICK], [])
-    assert load_amiss(connection, [seen("9" * 32, STICK)]) == [], "VMs that are not known are left alone"
+    assert load_amiss(connection, [seen_vm("9" * 32, STICK)]) == [], "VMs that are not known are left alone"
 
 
 def test_nothing_is_amiss_where_all_is_as_wanted() -> None:
