@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-
 import msgspec
 from sqlalchemy import Connection, select
 
-from agentkit.errors import HardpointError
 from kvmagent.protocol_devices import DetachVmPci
 from kvmagent.protocol_vms import ListVms, VmSeen
 from mn.db.schema import new_uuid
 from mn.facilities.hosts.followers import when_connected
 from mn.facilities.pci.attach import PATIENCE_S
 from mn.facilities.pci.tables import pci_table
-from mn.facilities.vms.domain_devices import plugging
+from mn.facilities.vms.domain_devices import plugging, put_right
 from mn.facilities.vms.tables import load_vm
 from mn.facilities.vms.watching import had_vms, load_endpoint
 from mn.fleet.client import Endpoint
 from mn.rest.services import Services
-
-log = logging.getLogger(__name__)
 
 
 class Surplus(msgspec.Struct, frozen=True):
@@ -59,16 +54,9 @@ async def follow_connected(services: Services, host_uuid: str) -> None:
 
 
 async def _take(services: Services, endpoint: Endpoint, surplus: Surplus) -> None:
-    extra = {"host": endpoint.host_uuid, "vm": surplus.vm_uuid, "devices": surplus.device_uuids}
-    task = new_uuid()
     detach = DetachVmPci(uuid=surplus.vm_uuid, device_uuids=surplus.device_uuids, patience_s=PATIENCE_S)
-    try:
-        await services.fleet.call(endpoint, detach, task)
-    except HardpointError as error:
-        log.warning("PCI devices not taken", extra={**extra, "reason": error.details})
-        return
-    services.fleet.acknowledge(endpoint, task)
-    log.info("PCI devices taken from a VM that they are not of", extra=extra)
+    extra = {"vm": surplus.vm_uuid, "devices": surplus.device_uuids}
+    await put_right(services, endpoint, detach, "PCI devices taken from a VM that they are not of", extra)
 
 
 when_connected(follow_connected)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
 
 import msgspec
 from sqlalchemy import Connection, select
 
-from agentkit.errors import HardpointError
 from kvmagent.protocol_usb import AttachVmUsb, DetachVmUsb
 from kvmagent.protocol_vms import ListVms, VmSeen, VmUsbDevice
 from mn.db.schema import new_uuid
@@ -16,13 +14,11 @@ from mn.facilities.hosts.followers import when_connected
 from mn.facilities.pci.tables import pci_table
 from mn.facilities.usb.attach import PATIENCE_S
 from mn.facilities.usb.tables import usb_table
-from mn.facilities.vms.domain_devices import load_usb, plugging
+from mn.facilities.vms.domain_devices import load_usb, plugging, put_right
 from mn.facilities.vms.tables import load_vm
 from mn.facilities.vms.watching import had_vms, load_endpoint
 from mn.fleet.client import Endpoint
 from mn.rest.services import Services
-
-log = logging.getLogger(__name__)
 
 
 class Amiss(msgspec.Struct, frozen=True):
@@ -87,16 +83,9 @@ async def _put_right(services: Services, endpoint: Endpoint, amiss: Amiss) -> No
 async def _order(
     services: Services, endpoint: Endpoint, command: AttachVmUsb | DetachVmUsb, device: str
 ) -> None:
-    extra = {"host": endpoint.host_uuid, "vm": command.uuid, "device": device}
-    task = new_uuid()
-    try:
-        await services.fleet.call(endpoint, command, task)
-    except HardpointError as error:
-        log.warning("USB device of a VM not put right", extra={**extra, "reason": error.details})
-        return
-    services.fleet.acknowledge(endpoint, task)
     what = "given to its VM" if isinstance(command, AttachVmUsb) else "taken from a VM that it is not of"
-    log.info("USB device %s", what, extra=extra)
+    extra = {"vm": command.uuid, "device": device}
+    await put_right(services, endpoint, command, f"USB device {what}", extra)
 
 
 when_connected(follow_connected)

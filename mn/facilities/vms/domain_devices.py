@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from sqlalchemy import Connection, Row, Table, select, update
 
 from agentkit.errors import Blame, HardpointError
 from agentkit.turns import Turns
+from agentkit.wire import Command
 from kvmagent.protocol import Evidence
 from kvmagent.protocol_vms import VmUsbDevice
-from mn.db.schema import now_s
+from mn.db.schema import new_uuid, now_s
 from mn.facilities.cascade import when_deleted
 from mn.facilities.pci.claims import free_pci, lost_pci
 from mn.facilities.pci.tables import pci_table
 from mn.facilities.tags.rules import check_truth, register, tag_value
 from mn.facilities.usb.tables import USB_DEVICE, usb_table
 from mn.facilities.vms.tables import VM
+from mn.fleet.client import Endpoint
 from mn.query.resource import Relation
+from mn.rest.services import Services
+
+log = logging.getLogger(__name__)
 
 REDIRECT_TAG = "usbRedirect::{enable}"
 DEVICE_TABLES: dict[str, Table] = {"PCI device": pci_table, "USB device": usb_table}
@@ -84,3 +90,17 @@ def release_devices(connection: Connection, vm_uuid: str) -> None:
 
 
 when_deleted(VM, release_devices)
+
+
+async def put_right(
+    services: Services, endpoint: Endpoint, command: Command[Any], done: str, extra: dict[str, Any]
+) -> None:
+    """Have a host that is back give a VM a device or take it; `done` is logged, or why it could not be."""
+    extra, task = {"host": endpoint.host_uuid, **extra}, new_uuid()
+    try:
+        await services.fleet.call(endpoint, command, task)
+    except HardpointError as error:
+        log.warning("devices of a VM not put right", extra={**extra, "reason": error.details})
+        return
+    services.fleet.acknowledge(endpoint, task)
+    log.info(done, extra=extra)
