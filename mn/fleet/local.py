@@ -20,10 +20,19 @@ from mn.fleet.agents import CEPH_AGENT, KVM_AGENT, AgentKind
 from mn.fleet.ca import CertificateAuthority, KeyPair
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Report, Target, silent
-from mn.fleet.processes import AGENT_CONFIGURATION, lock_holder, running_port, stop_agent
+from mn.fleet.processes import (
+    AGENT_CONFIGURATION,
+    begun,
+    lock_holder,
+    running_port,
+    stop_agent,
+    stop_begun,
+)
 from mn.fleet.survey import HostSurvey
 
 START_TIMEOUT_S = 20.0
+BEGUN_TIMEOUT_S = 20.0
+"""So long a daemon is waited for that somebody else has started."""
 POLL_S = 0.02
 
 
@@ -80,7 +89,7 @@ class LocalDeployer:
     async def _deploy(self, target: Target) -> Endpoint:
         home = self._home(target)
         await asyncio.to_thread(_forget_other_address, home, target.address)
-        running = await asyncio.to_thread(running_port, home)
+        running = await already_running(home, home / AGENT_CONFIGURATION)
         if running is None:
             await asyncio.to_thread(self._prepare, home, target)
             process = await asyncio.to_thread(
@@ -166,6 +175,23 @@ def spawn(home: Path, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, cwd="/"
         )
+
+
+async def already_running(home: Path, argument: Path) -> int | None:
+    """Return the port of the daemon of a folder that runs, or that a killed management node was starting.
+
+    `argument` is what its command line says of the folder. None when there is none, or none that comes up:
+    that one is ended, so that the next is the only one.
+    """
+    deadline = time.monotonic() + BEGUN_TIMEOUT_S
+    while True:
+        port = await asyncio.to_thread(running_port, home)
+        if port is not None or not await asyncio.to_thread(begun, argument):
+            return port
+        if time.monotonic() > deadline:
+            await asyncio.to_thread(stop_begun, argument)
+            return None
+        await asyncio.sleep(POLL_S)
 
 
 async def until_running(home: Path, process: subprocess.Popen[bytes]) -> int:

@@ -25,13 +25,20 @@ def stop_agent(home: Path) -> bool:
     One that has not got as far as to lock the folder is stopped too: a killed management node has started it.
     """
     running = stop_process(lambda: lock_holder(home))
-    begun = [stop_process(lambda pid=pid: pid if pid in _begun(home) else None) for pid in _begun(home)]  # type: ignore[misc]
-    return running or any(begun)
+    return stop_begun(home / AGENT_CONFIGURATION) or running
 
 
-def _begun(home: Path) -> set[int]:
-    """Return the processes that were started with the folder's configuration."""
-    wanted = os.fsencode(home / AGENT_CONFIGURATION)
+def stop_begun(argument: Path) -> bool:
+    """Stop the daemons that were started with a path among their arguments; return whether there was one."""
+    stopped = False
+    for pid in begun(argument):
+        stopped |= stop_process(lambda pid=pid: pid if pid in begun(argument) else None)  # type: ignore[misc]
+    return stopped
+
+
+def begun(argument: Path) -> set[int]:
+    """Return the daemons that were started with a path among their arguments, ready or not."""
+    wanted = os.fsencode(argument)
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has ended, or is another user's

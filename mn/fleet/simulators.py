@@ -20,7 +20,7 @@ from mn.fleet.agents import KVM_AGENT, AgentKind
 from mn.fleet.ca import CertificateAuthority
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Report, Simulated, Target, silent
-from mn.fleet.local import spawn, until_running
+from mn.fleet.local import already_running, spawn, until_running
 from mn.fleet.processes import running_port
 from mn.fleet.survey import HostSurvey
 
@@ -146,7 +146,7 @@ class _Simulator:
         return port
 
     async def _running(self) -> int:
-        port = await asyncio.to_thread(running_port, self._directory)
+        port = await already_running(self._directory, self._directory)
         if port is not None:
             return port
         await asyncio.to_thread(self._prepare)

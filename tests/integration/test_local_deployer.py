@@ -1,20 +1,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
+from mn.fleet import local
 from mn.fleet.ca import CertificateAuthority
-from mn.fleet.deploy import Target
+from mn.fleet.deploy import Simulated, Target
 from mn.fleet.local import LocalDeployer
+from mn.fleet.processes import lock_holder, running_port, stop_agent, stop_process
+from mn.fleet.simulators import SimulatorDeployer
 from tests.sshd import wait_until
 
 TARGET = Target("a" * 32, "127.0.0.1")
+BEGINS = "time.sleep(0.5); runpy.run_module('{}', run_name='__main__')"
 
 
 def _starting(folder: Path) -> list[psutil.Process]:
@@ -30,10 +36,25 @@ def _starting(folder: Path) -> list[psutil.Process]:
     return found
 
 
+def _deployer(folder: Path) -> LocalDeployer:
+    ca = CertificateAuthority(folder / "ca")
+    return LocalDeployer(folder / "agents", ca, root=Path("/"), storage=folder, rescan_s=30)
+
+
+@contextlib.contextmanager
+def _begun(does: str, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process that was started as a daemon and has not got as far as to lock its folder."""
+    process = subprocess.Popen([sys.executable, "-c", f"import runpy, sys, time; {does}", "serve", *argv])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
 async def test_an_agent_whose_deployment_is_given_up_while_it_starts_is_ended(tmp_path: Path) -> None:
     folder = tmp_path / "agents"
-    ca = CertificateAuthority(tmp_path / "ca")
-    deployer = LocalDeployer(folder, ca, root=Path("/"), storage=tmp_path, rescan_s=30)
+    deployer = _deployer(tmp_path)
     deployment = asyncio.ensure_future(deployer.deploy(TARGET))
     await asyncio.to_thread(wait_until, lambda: bool(_starting(folder)), "the agent to be started")
     (agent,) = _starting(folder)
@@ -51,35 +72,61 @@ async def test_an_agent_whose_deployment_is_given_up_while_it_starts_is_ended(tm
 async def test_an_agent_that_a_killed_node_has_just_started_is_ended_with_the_others(tmp_path: Path) -> None:
     folder = tmp_path / "agents"
     home = folder / TARGET.host_uuid
-    deployer = LocalDeployer(
-        folder, CertificateAuthority(tmp_path / "ca"), root=Path("/"), storage=tmp_path, rescan_s=30
-    )
+    deployer = _deployer(tmp_path)
     await deployer.deploy(TARGET)
-    argv = [
-        sys.executable,
-        "-c",
-        "import time; time.sleep(600)",
-        "serve",
-        "--config",
-        str(home / "agent.toml"),
-    ]
-    begun = subprocess.Popen(argv)  # it has not got as far as to lock the folder
-    try:
+    with _begun("time.sleep(600)", "--config", str(home / "agent.toml")) as begun:
         await deployer.undeploy(TARGET)
         assert not psutil.pid_exists(begun.pid)
-    finally:
-        begun.kill()
-        begun.wait()
     assert list(folder.iterdir()) == []
+
+
+async def test_an_agent_that_a_killed_node_has_just_started_is_the_only_one(tmp_path: Path) -> None:
+    home = tmp_path / "agents" / TARGET.host_uuid
+    deployer = _deployer(tmp_path)
+    await deployer.deploy(TARGET)
+    stop_agent(home)
+    with _begun(BEGINS.format("kvmagent"), "--config", str(home / "agent.toml")) as begun:
+        endpoint = await deployer.deploy(TARGET)
+        assert lock_holder(home) == begun.pid
+        assert endpoint.port == running_port(home)
+        assert _starting(tmp_path) == [psutil.Process(begun.pid)]
+        await deployer.undeploy(TARGET)
+
+
+@pytest.mark.parametrize("does", ["sys.exit(3)", "time.sleep(600)"])
+async def test_an_agent_that_a_killed_node_has_started_in_vain_is_followed_by_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str
+) -> None:
+    home = tmp_path / "agents" / TARGET.host_uuid
+    deployer = _deployer(tmp_path)
+    await deployer.deploy(TARGET)
+    stop_agent(home)
+    monkeypatch.setattr(local, "BEGUN_TIMEOUT_S", 1.0)
+    with _begun(f"time.sleep(0.2); {does}", "--config", str(home / "agent.toml")) as begun:
+        await deployer.deploy(TARGET)
+        assert lock_holder(home) not in (None, begun.pid)
+        assert [process.pid for process in _starting(tmp_path)] == [lock_holder(home)]
+        await deployer.undeploy(TARGET)
 
 
 async def test_an_agent_that_is_removed_is_not_started_again_meanwhile(tmp_path: Path) -> None:
     folder = tmp_path / "agents"
-    deployer = LocalDeployer(
-        folder, CertificateAuthority(tmp_path / "ca"), root=Path("/"), storage=tmp_path, rescan_s=30
-    )
+    deployer = _deployer(tmp_path)
     await deployer.deploy(TARGET)
     _, revived = await asyncio.gather(deployer.undeploy(TARGET), deployer.revive(TARGET))
     assert revived is None
     assert list(folder.iterdir()) == []
     assert _starting(folder) == []
+
+
+async def test_a_simulator_that_a_killed_node_has_just_started_is_the_only_one(tmp_path: Path) -> None:
+    folder = tmp_path / "simulator"
+    target = Target(TARGET.host_uuid, "10.0.0.1", simulated=Simulated())
+    ca = CertificateAuthority(tmp_path / "ca")
+    await SimulatorDeployer(folder, ca).deploy(target)
+    stop_process(lambda: lock_holder(folder))
+    with _begun(BEGINS.format("simulator"), "--state", str(folder)) as begun:
+        endpoint = await SimulatorDeployer(folder, ca).deploy(target)
+        assert lock_holder(folder) == begun.pid
+        assert endpoint.port == running_port(folder)
+        assert _starting(folder) == [psutil.Process(begun.pid)]
