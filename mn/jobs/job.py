@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid as uuids
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, TypeVar, TypeVarTuple, cast, get_type_hints
@@ -99,25 +99,43 @@ class Job(Generic[S]):
         """Run `fn(*args)` once, journal its result and return it; `undo(*args)` runs should the job
         fail later.
         """
-        position, name = self._begin(fn)
-        if undo is not None:
-            self._undos.append(
-                _Undo(position, name, lambda: self._undo_step(position, name, undo, args), atomic=False)
-            )
+        position, name = self._begin_step(fn, args, undo)
         known = self._known(position, name)
         if known:
             return cast("T", _replay(known, _result_type(fn)))
-        self.boundary(f"{name}:before")
-        try:
-            result = await fn(*args)
-        except HardpointError as error:
-            await self.journal.append(StepDone(self.uuid, position, name, None, encode_error(error)))
-            raise
-        self.boundary(f"{name}:after")
-        encoded = msgspec.json.encode(result).decode()
-        await self.journal.append(StepDone(self.uuid, position, name, encoded, None))
-        self.boundary(f"{name}:journalled")
-        return result
+        return await self._run_step(position, name, fn, args)
+
+    async def steps(
+        self,
+        fn: Callable[[*Ts], Awaitable[T]],
+        each: Sequence[tuple[*Ts]],
+        undo: Callable[[*Ts], Awaitable[None]] | None = None,
+    ) -> list[T | HardpointError]:
+        """Run `fn` with each of some arguments at the same time, as a step of its own.
+
+        Return what each has returned, or the HardpointError it has raised, in their order.
+        """
+        begun = [(*self._begin_step(fn, args, undo), args) for args in each]
+        # All that have begun are known with their undos before one that is new may end the work.
+        known = [self._recorded(position, name) for position, name, _ in begun]
+        if None in known:
+            self._go_beyond()
+        doing = [
+            self._run_step(position, name, fn, args)
+            for (position, name, args), done in zip(begun, known, strict=True)
+            if done is None
+        ]
+        outcomes = iter(await asyncio.gather(*doing, return_exceptions=True))
+        results: list[T | HardpointError] = []
+        for done in known:
+            try:
+                outcome = next(outcomes) if done is None else _replay(done, _result_type(fn))
+            except HardpointError as error:
+                outcome = error
+            if isinstance(outcome, BaseException) and not isinstance(outcome, HardpointError):
+                raise outcome
+            results.append(outcome)
+        return results
 
     async def when_undone(
         self,
@@ -166,9 +184,11 @@ class Job(Generic[S]):
         """Return a new resource's uuid, the same in every run of the job."""
         return uuid_from(hashlib.sha256(f"{self.uuid}/{what}".encode()).digest())
 
-    def task_uuid(self) -> str:
-        """Return the uuid that the next step gives to the agent's task, the same in every run of the job."""
-        return uuids.uuid5(uuids.UUID(self.uuid), str(self._position)).hex
+    def task_uuid(self, number: int = 0) -> str:
+        """Return the uuid that the next step, or the one `number` after it, gives to the agent's task, the
+        same in every run of the job.
+        """
+        return uuids.uuid5(uuids.UUID(self.uuid), str(self._position + number)).hex
 
     def is_cancelled(self) -> bool:
         """Whether `cancel` wants the job to end: its coroutine was cancelled for that, and not since the node
@@ -206,14 +226,46 @@ class Job(Generic[S]):
         self.progress.step = name
         return position, name
 
+    def _begin_step(
+        self, fn: Callable[..., Any], args: tuple[Any, ...], undo: Callable[..., Awaitable[None]] | None
+    ) -> tuple[int, str]:
+        position, name = self._begin(fn)
+        if undo is not None:
+            self._undos.append(
+                _Undo(position, name, lambda: self._undo_step(position, name, undo, args), atomic=False)
+            )
+        return position, name
+
+    async def _run_step(
+        self, position: int, name: str, fn: Callable[[*Ts], Awaitable[T]], args: tuple[*Ts]
+    ) -> T:
+        self.boundary(f"{name}:before")
+        try:
+            result = await fn(*args)
+        except HardpointError as error:
+            await self.journal.append(StepDone(self.uuid, position, name, None, encode_error(error)))
+            raise
+        self.boundary(f"{name}:after")
+        encoded = msgspec.json.encode(result).decode()
+        await self.journal.append(StepDone(self.uuid, position, name, encoded, None))
+        self.boundary(f"{name}:journalled")
+        return result
+
     def _known(self, position: int, name: str) -> JournalledStep | None:
-        known = self.known.get(position)
+        known = self._recorded(position, name)
         if known is None:
-            if self.replay_only:
-                raise ReplayEnd
-            self.replayed()
-            return None
-        if known.name != name:
+            self._go_beyond()
+        return known
+
+    def _go_beyond(self) -> None:
+        """Go on with what the journal does not hold."""
+        if self.replay_only:
+            raise ReplayEnd
+        self.replayed()
+
+    def _recorded(self, position: int, name: str) -> JournalledStep | None:
+        known = self.known.get(position)
+        if known is not None and known.name != name:
             raise HardpointError(
                 "SYS.1000",
                 "Internal error",

@@ -16,7 +16,6 @@ from mn.db.vault import Vault
 from mn.facilities.ceph.asking import At, agent_on
 from mn.facilities.ceph.clusters import check_mon, check_one_cluster
 from mn.facilities.ceph.servers import (
-    Joined,
     Login,
     follow_server,
     join_server,
@@ -104,19 +103,22 @@ async def join_all(
     `ports` are the monitors' by host. `keep`: the agents stay though the job fails. Raises HardpointError:
     the first one's when none can be joined, SYS.1006 when they are of several clusters, or have no monitor.
     """
-    joined: list[Joined] = []
-    failed: dict[str, HardpointError] = {}
-    for number, login in enumerate(logins):
-        task = job.task_uuid()
-        undo = None if keep else abandon_server
-        try:
-            known = await job.step(survey_server, job.services, login)
-            joined.append(await job.step(join_server, job.services, known, task, reporter(job), undo=undo))
-        except HardpointError as error:
-            failed[login.hostname] = error
-        job.at(5 + 60 * (number + 1) // len(logins))
+    services, report = job.services, reporter(job)
+    surveyed = await job.steps(survey_server, [(services, login) for login in logins])
+    job.at(20)
+    known = [login for login in surveyed if not isinstance(login, HardpointError)]
+    each_known = [(services, login, job.task_uuid(at), report) for at, login in enumerate(known)]
+    outcomes = await job.steps(join_server, each_known, undo=None if keep else abandon_server)
+    job.at(65)
+    joined = [outcome for outcome in outcomes if not isinstance(outcome, HardpointError)]
+    failed = {
+        login.hostname: outcome
+        for asked, found in ((logins, surveyed), (known, outcomes))
+        for login, outcome in zip(asked, found, strict=True)
+        if isinstance(outcome, HardpointError)
+    }
     if not joined:
-        raise next(iter(failed.values()))
+        raise next(failed[login.hostname] for login in logins)
     for each in joined:
         check_mon(each.report, each.hostname, ports[each.hostname])
     found = check_one_cluster(((each.hostname, each.report.fsid) for each in joined), fsid)
@@ -149,8 +151,8 @@ def count_users(connection: Connection, server_uuid: str) -> int:
 
 async def leave_all(job: Job, logins: list[Login]) -> None:
     """Take the agents from servers that no storage has any more; one that cannot be is told in the log."""
-    for login in logins:
-        await job.step(try_to_leave, job.services, login, job.task_uuid())
+    each = [(job.services, login, job.task_uuid(at)) for at, login in enumerate(logins)]
+    await job.steps(try_to_leave, each)
 
 
 async def try_to_leave(services: Services, login: Login, task_uuid: str) -> None:

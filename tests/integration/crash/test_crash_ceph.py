@@ -33,8 +33,8 @@ class World(doomed_world.World):
 
     def begin(self, job: str, **more: object) -> None:
         """Ask for a storage."""
-        url = f"root:unused@127.0.{self.number}.1"
-        params = {"name": "ceph", "zoneUuid": self.zone, "monUrls": [url], **more}
+        urls = [f"root:unused@127.0.{self.number}.{each}" for each in (1, 2)]
+        params = {"name": "ceph", "zoneUuid": self.zone, "monUrls": urls, **more}
         self.ask(job, "POST", STORAGES, {"params": params})
 
     def made(self) -> list[str]:
@@ -70,10 +70,12 @@ def test_the_dooms_are_all_the_boundaries_there_are(world: World) -> None:
     world.start()
     world.begin(job)
     storage = world.ended(job).body["inventory"]
-    passed = set(world.passed())
+    passed = world.passed()
     world.delete(storage["uuid"])
     world.node.kill()
-    assert sorted(passed) == sorted(DOOMS)
+    assert sorted(set(passed)) == sorted(DOOMS)
+    joins = [place for place in passed if place.startswith("join_server")]
+    assert joins[:2] == ["join_server:before"] * 2, "monitors' hosts are joined side by side"
 
 
 @pytest.mark.timeout(300)
