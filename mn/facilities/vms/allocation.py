@@ -17,6 +17,7 @@ from mn.facilities.vms.domain_devices import hindered_by_devices
 from mn.facilities.vms.domain_disks import hindered_by_disks
 from mn.facilities.vms.placing import Candidate, Need, choose, explain, reason_against, size_of
 from mn.facilities.vms.tables import ON_HOST, State, change_vm, nics_of, vm_in, vm_table
+from mn.facilities.volumes.use import check_disks
 from mn.fleet.client import Endpoint
 
 _OWN_TAGS = ("reservedCpu::{capacity}", "reservedMemory::{capacity}")
@@ -51,10 +52,11 @@ class Placed(msgspec.Struct, frozen=True):
 def place_vm(connection: Connection, uuid: str, wish: Wish, settings: GlobalSettings) -> Placed:
     """Choose a host for a VM that does not run and take of its capacity: the VM is Starting.
 
-    Raises HardpointError: SYS.1003, SYS.1006 for a VM in another state, VM.1000 when no host can take it,
-    with each host's reason.
+    Raises HardpointError: SYS.1003, SYS.1006 for a VM in another state, VOLUME.1000 while one of its volumes
+    is worked on, VM.1000 when no host can take it, with each host's reason.
     """
     row = vm_in(connection, uuid, State.CREATED, State.STOPPED)
+    check_disks(connection, uuid)
     host = choose_host(connection, row, wish, settings, _hindered)
     change_vm(
         connection,

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, select
 
 from agentkit.errors import Blame, HardpointError
 from mn.facilities.common import find
 from mn.facilities.primary_storage.refusals import refused
-from mn.facilities.volumes.tables import VOLUME
+from mn.facilities.volumes.tables import VOLUME, volume_table
 
 Runs = Callable[[Connection, str], bool]
 """Says whether the VM with a uuid has its disks open."""
@@ -52,6 +52,13 @@ def quiet_volume(connection: Connection, uuid: str) -> Row[Any]:
             f"volume {row.name} ({uuid}) is in use by VM {vm}", "stop the VM, or detach the volume from it"
         )
     return row
+
+
+def check_disks(connection: Connection, vm_uuid: str) -> None:
+    """Raise HardpointError (VOLUME.1000) when one of a VM's volumes is being worked on, so that it may not start."""
+    mine = (volume_table.c.vm_instance_uuid == vm_uuid) & volume_table.c.path.is_not(None)
+    for uuid in connection.execute(select(volume_table.c.uuid).where(mine)).scalars().all():
+        volume_in(connection, uuid, "Ready")
 
 
 def detached_volume(connection: Connection, uuid: str, *statuses: str) -> Row[Any]:

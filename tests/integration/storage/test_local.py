@@ -239,6 +239,22 @@ def test_a_volume_moves_to_another_storage_of_its_host_and_back(place: Place) ->
     assert place.admin.run("DELETE", f"/primary-storage/{other}", None).status == 200
 
 
+def test_what_an_earlier_moving_left_at_the_target_is_not_taken_for_the_copy(place: Place) -> None:
+    volume = place.volume(16 * MB)
+    here = place.file(0, volume["installPath"])
+    write(here, 1)
+    left = place.file(1, volume["installPath"])
+    left.parent.mkdir(parents=True)
+    left.write_bytes(here.read_bytes())
+    write(here, 7)
+    path = f"/primary-storage/local-storage/volumes/{volume['uuid']}/actions"
+    moved = place.act(path, "localStorageMigrateVolume", destHostUuid=place.hosts[1])
+    assert moved.status == 200, moved
+    assert holds(place.file(1, place.show(volume)["installPath"]), 7)
+    purge(place, volume)
+    assert place.files(1) == []
+
+
 def test_no_more_is_promised_than_there_is_however_many_ask_at_once(place: Place) -> None:
     room = place.available(0) - 1024**3  # what is kept free
     size, fitting = room // 5, 5
