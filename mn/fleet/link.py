@@ -133,7 +133,10 @@ class HostLink:
             except HardpointError as error:
                 if self._connected:
                     pause = RECONNECT_FIRST_S
-                await self._lose(error)
+                try:
+                    await self._lose(error)
+                except Exception:
+                    log.exception("loss not noted, tried again", extra={"host": self._endpoint.host_uuid})
             except Exception:
                 log.exception("link failed unexpectedly", extra={"host": self._endpoint.host_uuid})
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 no secret

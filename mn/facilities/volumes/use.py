@@ -55,7 +55,7 @@ def quiet_volume(connection: Connection, uuid: str) -> Row[Any]:
 
 
 def check_disks(connection: Connection, vm_uuid: str) -> None:
-    """Raise HardpointError (VOLUME.1000) when one of a VM's volumes is being worked on, so that it may not start."""
+    """Raise HardpointError (VOLUME.1000) when one of a VM's volumes is worked on: it may not start."""
     mine = (volume_table.c.vm_instance_uuid == vm_uuid) & volume_table.c.path.is_not(None)
     for uuid in connection.execute(select(volume_table.c.uuid).where(mine)).scalars().all():
         volume_in(connection, uuid, "Ready")

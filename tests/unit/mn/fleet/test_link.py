@@ -120,6 +120,31 @@ async def test_an_agent_of_another_host_at_the_address_is_told_as_a_loss(monkeyp
     await one.stop()
 
 
+async def test_a_loss_that_cannot_be_noted_is_noted_later(monkeypatch):
+    monkeypatch.setattr(link, "RECONNECT_FIRST_S", 0.001)
+    agents, seen = Agents({"dead"}), Seen()
+    agents.go.set()
+    refusals: list[Exception] = [HardpointError("SYS.1000", "Internal error", "no database"), OSError("full")]
+    revivals: list[str] = []
+
+    async def lost(uuid: str, _reason: HardpointError) -> None:
+        if refusals:
+            raise refusals.pop(0)
+        seen.losses.append(uuid)
+
+    async def revive() -> None:
+        revivals.append("tried")
+        if len(revivals) == 1:
+            raise OSError("no process can be started")
+
+    seen.lost = lost  # type: ignore[method-assign]
+    one = HostLink(agents, Endpoint("dead", "127.0.0.1", 1), HASH, seen, revive, Pacing())
+    one.start()
+    await until(lambda: len(revivals) == 3)
+    assert seen.losses == ["dead"]
+    await one.stop()
+
+
 async def test_a_peer_that_is_silent_is_probed_by_the_kernel_and_given_up_within_eight_seconds():
     with probed_socket(socket.AF_INET, socket.SOCK_STREAM, 0) as probed:
         assert probed.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1

@@ -24,8 +24,9 @@ def stopped_vm(status: str, path: str | None) -> Connection:
     room |= {"available_cpu_capacity": 4, "available_memory_capacity": 2**33}
     connection.execute(update(host_table).where(host_table.c.uuid == HOST).values(**room))
     put_vm(connection, state="Stopped", host_uuid=None)
-    values = {"uuid": VOLUME, "name": "v", "type": "Data", "size": 1, "state": "Enabled", "is_shareable": False}
-    put(connection, volume_table, **values, status=status, path=path, vm_instance_uuid=VM)
+    values = {"uuid": VOLUME, "name": "v", "type": "Data", "size": 1, "state": "Enabled"}
+    where = {"is_shareable": False, "path": path, "vm_instance_uuid": VM}
+    put(connection, volume_table, **values, **where, status=status)
     return connection
 
 
