@@ -233,17 +233,21 @@ class Engine(Generic[S]):
             request.audit,
             request.is_long,
         )
-        try:
-            await self._journal.append(record)
-        except BaseException:
-            del self._live[request.uuid]
-            live.refused = True
-            if locked:
-                self._locks.release(request.locks)
-            raise
-        finally:
+        writing = asyncio.ensure_future(self._journal.append(record))
+
+        def written(writing: asyncio.Future[None]) -> None:
+            if writing.cancelled() or writing.exception() is not None:
+                del self._live[request.uuid]
+                live.refused = True
+                if locked:
+                    self._locks.release(request.locks)
+            elif self.is_running:  # otherwise the next start resumes it
+                self._spawn(live, locked=locked, resumed=False)
             live.accepted.set()
-        self._spawn(live, locked=locked, resumed=False)
+
+        # Who submits may be cancelled meanwhile: the record is written all the same, and the job is one.
+        writing.add_done_callback(written)
+        await asyncio.shield(writing)
 
     async def status(self, uuid: str) -> JobStatus | None:
         """Return a job's status, None when there is no such job (any more)."""
@@ -358,6 +362,8 @@ class Engine(Generic[S]):
 
     async def _finish(self, live: _Live[S], result: Any, error: HardpointError | None) -> None:
         request = live.request
+        if error is None:
+            live.progress.percent = 100
         await self._journal.append(_end(request, result, error))
         live.state = JobState.SUCCEEDED if error is None else JobState.FAILED
         del self._live[request.uuid]
@@ -408,12 +414,7 @@ class Engine(Generic[S]):
         self._boundary("job:failing")
         for attempt in range(UNDO_ATTEMPTS):
             job.known = await self._steps(job.uuid)
-            try:
-                async with asyncio.timeout(UNDO_TIMEOUT_S):
-                    failures = await job.undo_all()
-            except Exception as failure:
-                log.exception("undo failed unexpectedly", extra={"job": job.uuid, "step": job.progress.step})
-                failures = [HardpointError("SYS.1000", "Internal error", f"{job.progress.step}: {failure}")]
+            failures = await job.undo_all(UNDO_TIMEOUT_S)
             if not failures:
                 return error
             await asyncio.sleep(2**attempt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import uuid as uuids
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from sqlalchemy import Connection
 from agentkit.errors import ErrorBody, HardpointError
 from mn.db.schema import uuid_from
 from mn.jobs.journal import Journal, StepDone, StepUndone
+
+log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -202,8 +205,11 @@ class Job(Generic[S]):
         """Say how far the job is."""
         self.progress.percent = max(self.progress.percent, min(percent, 100))
 
-    async def undo_all(self) -> list[HardpointError]:
-        """Undo the begun steps, last first; return what could not be undone."""
+    async def undo_all(self, limit_s: float) -> list[HardpointError]:
+        """Undo the begun steps, last first, each within `limit_s` seconds; return what could not be undone.
+
+        One that fails, hangs or breaks off is in the way of none.
+        """
         failures = []
         for undo in reversed(self._undos):
             known = self.known.get(undo.position)
@@ -214,9 +220,16 @@ class Job(Generic[S]):
             self.progress.step = f"undo {undo.name}"
             self.boundary(f"{undo.name}:undo")
             try:
-                await undo.run()
+                async with asyncio.timeout(limit_s):
+                    await undo.run()
             except HardpointError as error:
                 failures.append(error)
+            except TimeoutError:
+                details = f"undoing {undo.name} did not end within {limit_s:g} s"
+                failures.append(HardpointError("SYS.1001", "Timed out", details))
+            except Exception as error:
+                log.exception("undo failed unexpectedly", extra={"job": self.uuid, "step": undo.name})
+                failures.append(HardpointError("SYS.1000", "Internal error", f"undo {undo.name}: {error}"))
             self.boundary(f"{undo.name}:undone")
         return failures
 

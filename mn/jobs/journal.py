@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from mn.db.audit import ACCEPTED, audit_table
 from mn.db.engine import Database
@@ -143,17 +144,29 @@ class Journal:
     async def _flush(self) -> None:
         while self._waiting:
             group, self._waiting = self._waiting, []
-            try:
-                await self._db.write(apply_records, [record for record, _ in group])
-            except Exception as error:  # noqa: BLE001 - each caller gets it
-                for _, future in group:
-                    if not future.done():
-                        future.set_exception(error)
-            else:
-                for _, future in group:
-                    if not future.done():
-                        future.set_result(None)
+            await self._write(group)
         self._flusher = None
+
+    async def _write(self, group: list[tuple[Record, asyncio.Future[None]]]) -> None:
+        """Write records in one transaction; one that cannot be written is not to fail the others."""
+        error: Exception | None = None
+        try:
+            await self._db.write(apply_records, [record for record, _ in group])
+        except IntegrityError as refusal:
+            if len(group) > 1:
+                for each in group:
+                    await self._write([each])
+                return
+            error = refusal
+        except Exception as failure:  # noqa: BLE001 - each caller gets it
+            error = failure
+        for _, future in group:
+            if future.done():
+                continue
+            if error is None:
+                future.set_result(None)
+            else:
+                future.set_exception(error)
 
 
 def apply_records(connection: Connection, records: Sequence[Record]) -> None:

@@ -101,6 +101,33 @@ async def test_an_undo_that_fails_is_tried_again_and_then_named(
     assert "could not all be undone: the disk is gone" in status.error.details
 
 
+async def test_an_undo_that_hangs_or_breaks_off_is_in_the_way_of_no_other(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mn.jobs.engine.UNDO_ATTEMPTS", 1)
+    monkeypatch.setattr("mn.jobs.engine.UNDO_TIMEOUT_S", 0.5)
+
+    async def hang(_what: str) -> None:
+        await asyncio.Event().wait()
+
+    async def break_off(_what: str) -> None:
+        raise ValueError("no such row")
+
+    async def run(job: Job[list[str]]) -> None:
+        await job.when_undone(house.forget, "first")
+        await job.step(house.note, "first")
+        await job.step(house.note, "second", undo=hang)
+        await job.step(house.note, "third", undo=break_off)
+        await job.step(house.refuse)
+
+    house.runs["op"] = run
+    status = await house.end(await house.submit("op"))
+    assert status.error
+    assert "undo note: no such row" in status.error.details
+    assert "undoing note did not end within 0.5 s" in status.error.details
+    assert house.world == ["second", "third"]
+
+
 async def test_a_job_that_was_undoing_goes_on_undoing_and_never_forward(house: House) -> None:
     reached, release = asyncio.Event(), asyncio.Event()
     forward: list[str] = []
