@@ -145,7 +145,7 @@ class Sshd:
             return
         sessions = self.sessions()
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
         self._process = None
         for session in sessions:
             try:

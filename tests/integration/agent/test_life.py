@@ -44,7 +44,7 @@ async def test_sigint_stops_it_too(agent):
 
 def one_line(agent):
     assert agent.exit_code() == 2
-    agent.reader.join(10)
+    agent.reader.join(60)
     assert len(agent.lines) == 1, agent.lines
     return agent.lines[0]
 
@@ -118,7 +118,7 @@ def test_systemd_hears_ready_watchdog_and_stopping(make_agent, tmp_path, abstrac
 def test_every_log_line_is_json(agent):
     agent.terminate()
     assert agent.exit_code() == 0
-    agent.reader.join(10)
+    agent.reader.join(60)
     for line in agent.lines:
         assert {"time", "level", "component", "event"} <= set(json.loads(line))
 
@@ -126,7 +126,7 @@ def test_every_log_line_is_json(agent):
 def test_a_part_that_fails_ends_the_agent_so_that_systemd_starts_it_again(make_agent):
     agent = make_agent(environment={"BREAK_DOWN": "1"}).launch()
     assert agent.exit_code() == 1
-    agent.reader.join(10)
+    agent.reader.join(60)
     (line,) = agent.logged("a part of the agent failed, it ends")
     assert line["part"] == "break_down"
     assert "worn out" in line["exception"]

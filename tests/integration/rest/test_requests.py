@@ -16,7 +16,7 @@ GET_VERSION = {"getVersion": {}}
 
 def connect(node: Node) -> socket.socket:
     base = urllib.parse.urlsplit(node.url)
-    return socket.create_connection((base.hostname, base.port), timeout=10)  # type: ignore[arg-type]
+    return socket.create_connection((base.hostname, base.port), timeout=60)  # type: ignore[arg-type]
 
 
 def closed_after_s(connection: socket.socket, dribble: bytes = b"") -> tuple[float, bytes]:

@@ -9,7 +9,7 @@ from agentkit.wire import EventKind
 
 
 async def read(lines, number):
-    return [json.loads(await asyncio.wait_for(anext(lines), 5)) for _ in range(number)]
+    return [json.loads(await asyncio.wait_for(anext(lines), 60)) for _ in range(number)]
 
 
 async def test_a_number_that_the_ring_has_lost_is_answered_with_a_reset():

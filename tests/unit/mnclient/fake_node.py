@@ -95,5 +95,5 @@ def deliver(received: Received, body: Any, *, success: bool) -> None:
     headers = {"X-Job-UUID": received.headers["x-job-uuid"], "X-Job-Success": str(success).lower()}
     url = received.headers["x-web-hook"]
     request = urllib.request.Request(url, json.dumps(body).encode(), headers, method="POST")
-    with urllib.request.urlopen(request, timeout=10) as response:
+    with urllib.request.urlopen(request, timeout=60) as response:
         assert response.status == 200

@@ -54,7 +54,7 @@ async def hold_writer(db: Database) -> threading.Event:
 
     def hold(_connection: Connection) -> None:
         holding.set()
-        release.wait(10)
+        release.wait(100)
 
     db.held = asyncio.ensure_future(db.write(hold))  # type: ignore[attr-defined]
     await asyncio.to_thread(holding.wait, 10)

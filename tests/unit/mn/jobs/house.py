@@ -59,7 +59,7 @@ class House:
 
     async def end(self, uuid: str) -> JobStatus:
         assert self.engine
-        await asyncio.wait_for(self.engine.wait(uuid), 20)
+        await asyncio.wait_for(self.engine.wait(uuid), 100)
         status = await self.engine.status(uuid)
         assert status
         assert status.state in FINAL

@@ -26,8 +26,8 @@ async def test_a_cancelled_job_is_undone_and_says_where_it_was(house: House) -> 
     house.runs["op"] = run
     assert house.engine
     uuid = await house.submit("op", "host/a")
-    await asyncio.wait_for(reached.wait(), 10)
-    assert await asyncio.wait_for(house.engine.cancel(uuid), 10)
+    await asyncio.wait_for(reached.wait(), 100)
+    assert await asyncio.wait_for(house.engine.cancel(uuid), 100)
     status = await house.end(uuid)
     assert status.error
     assert status.error.code == "SYS.1017"
@@ -49,7 +49,7 @@ async def test_a_job_that_waits_for_a_lock_can_be_cancelled_and_holds_up_nobody(
     house.runs["op"] = run
     assert house.engine
     first, second, third = [await house.submit("op", "r") for _ in range(3)]
-    assert await asyncio.wait_for(house.engine.cancel(second), 10)
+    assert await asyncio.wait_for(house.engine.cancel(second), 100)
     release.set()
     states = [(await house.end(uuid)).state for uuid in (first, second, third)]
     assert states == [JobState.SUCCEEDED, JobState.FAILED, JobState.SUCCEEDED]
@@ -76,9 +76,9 @@ class Stubborn:
 async def cancelled_and_crashed(house: House, stubborn: Stubborn, uuid: str) -> None:
     """Cancel a job, and crash while it still finishes what it is at."""
     assert house.engine
-    await asyncio.wait_for(stubborn.reached.wait(), 10)
+    await asyncio.wait_for(stubborn.reached.wait(), 100)
     waiting = asyncio.create_task(house.engine.cancel(uuid))
-    await asyncio.wait_for(stubborn.told.wait(), 10)
+    await asyncio.wait_for(stubborn.told.wait(), 100)
     stubborn.told.clear()
     await house.crash()
     waiting.cancel()
@@ -94,7 +94,7 @@ async def test_a_cancelled_job_is_cancelled_after_a_crash_too_and_undone(house: 
     house.runs["op"] = run
     uuid = await house.submit("op", "host/a")
     await cancelled_and_crashed(house, stubborn, uuid)
-    await asyncio.wait_for(stubborn.told.wait(), 10)
+    await asyncio.wait_for(stubborn.told.wait(), 100)
     assert house.world == ["a"]
     stubborn.release.set()
     status = await house.end(uuid)
@@ -132,7 +132,7 @@ async def test_what_a_cancelled_job_did_before_a_crash_is_not_left_out(house: Ho
     house.runs["op"] = run
     uuid = await house.submit("op")
     await cancelled_and_crashed(house, stubborn, uuid)
-    await asyncio.wait_for(stubborn.told.wait(), 10)
+    await asyncio.wait_for(stubborn.told.wait(), 100)
     stubborn.release.set()
     status = await house.end(uuid)
     assert status.error

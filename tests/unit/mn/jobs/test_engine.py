@@ -42,7 +42,7 @@ async def test_a_job_goes_on_after_a_crash_without_doing_a_finished_step_again(h
 
     house.runs["op"] = run
     uuid = await house.submit("op")
-    await asyncio.wait_for(reached.wait(), 10)
+    await asyncio.wait_for(reached.wait(), 100)
     await house.crash()
     release.set()
     status = await house.end(uuid)
@@ -130,7 +130,7 @@ async def test_jobs_with_different_resources_run_side_by_side(house: House) -> N
     both = asyncio.Barrier(2)
 
     async def meet() -> None:
-        await asyncio.wait_for(both.wait(), 10)
+        await asyncio.wait_for(both.wait(), 100)
 
     async def run(job: Job[list[str]]) -> None:
         await job.step(meet)
@@ -243,7 +243,7 @@ async def test_progress_shows_the_step_and_only_grows(house: House) -> None:
     house.runs["op"] = run
     assert house.engine
     uuid = await house.submit("op")
-    await asyncio.wait_for(reached.wait(), 10)
+    await asyncio.wait_for(reached.wait(), 100)
     status = await house.engine.status(uuid)
     assert status
     assert (status.state, status.progress.step, status.progress.percent) == (

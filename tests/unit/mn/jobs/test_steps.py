@@ -38,7 +38,7 @@ class Side:
 
 async def journalled(house: House, count: int) -> None:
     """Wait until so many steps are in the journal."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(100):
         while len(await house.rows(step_table)) < count:
             await asyncio.sleep(0.01)
 
@@ -137,7 +137,7 @@ async def test_those_that_were_done_are_undone_though_the_node_dies_once_the_job
     await journalled(house, 2)
     assert house.engine
     waiting = asyncio.create_task(house.engine.cancel(uuid))
-    await asyncio.wait_for(told.wait(), 10)
+    await asyncio.wait_for(told.wait(), 100)
     await house.crash()
     waiting.cancel()
     status = await house.end(uuid)

@@ -55,7 +55,7 @@ async def test_what_settles_things_comes_after_the_undos_of_what_followed_it_tho
 
     house.runs["op"] = run
     uuid = await house.submit("op")
-    await asyncio.wait_for(reached.wait(), 10)
+    await asyncio.wait_for(reached.wait(), 100)
     assert seen == []
     await house.crash()
     release.set()
@@ -144,7 +144,7 @@ async def test_a_job_that_was_undoing_goes_on_undoing_and_never_forward(house: H
 
     house.runs["op"] = run
     uuid = await house.submit("op")
-    await asyncio.wait_for(reached.wait(), 10)
+    await asyncio.wait_for(reached.wait(), 100)
     await house.crash()
     release.set()
     status = await house.end(uuid)
@@ -171,7 +171,7 @@ async def test_a_timed_out_job_is_undone_even_if_a_crash_comes_between(house: Ho
 
     house.runs["op"] = run
     uuid = await house.submit("op", timeout_s=0.2)
-    await asyncio.wait_for(undoing.wait(), 10)
+    await asyncio.wait_for(undoing.wait(), 100)
     await house.crash()
     release.set()
     status = await house.end(uuid)
