@@ -272,7 +272,7 @@ def rows(state: Path, query: str) -> list[tuple[Any, ...]]:
 def holders(state: Path, secret: str) -> list[str]:
     """Return where a text can be read: files of a node's state folder, and the tables of its PostgreSQL."""
     found = []
-    for file in state.rglob("*"):
+    for file in (Path(folder, name) for folder, _, names in os.walk(state) for name in names):
         with contextlib.suppress(FileNotFoundError):  # some come and go as the node works
             if file.is_file() and secret.encode() in file.read_bytes():
                 found.append(str(file))
