@@ -1,5 +1,6 @@
 """A real libvirtd of the test's own, which sees no other VMs; they run without KVM."""
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -138,8 +139,11 @@ class Libvirtd:
 
     def processes(self) -> list[int]:
         """Return the pids of the VMs."""
-        files = (self.directory / "own/run/libvirt/qemu").glob("*.pid")
-        pids = [int(file.read_text()) for file in files if file.name != "driver.pid"]
+        pids = []
+        for file in (self.directory / "own/run/libvirt/qemu").glob("*.pid"):
+            with contextlib.suppress(FileNotFoundError, ValueError):  # a VM has just ended, or begins
+                if file.name != "driver.pid":
+                    pids.append(int(file.read_text()))
         return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
     def stop(self) -> None:
@@ -164,7 +168,7 @@ def _lives(directory: Path, name: str) -> Iterator[Libvirtd]:
 def _without_vms(daemon: Libvirtd) -> Iterator[Libvirtd]:
     yield daemon
     for name in daemon.virsh("list", "--name").stdout.split():
-        daemon.virsh("destroy", name)
+        daemon.virsh("destroy", name, check=False)  # it may end by itself
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from tests.helpers import growing_pauses
 REPOSITORY = Path(__file__).parents[1]
 START_TIMEOUT_S = 120.0
 ANSWER_TIMEOUT_S = 120.0
-STOP_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 600.0
 JOB_TIMEOUT_S = 180.0
 POLL_S = 0.02
 PREFIX = "/zstack/v1"

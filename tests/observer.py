@@ -9,7 +9,7 @@ from kvmagent.protocol_storage import StorageEvent
 from kvmagent.protocol_vms import VmEvent
 from mn.fleet.client import Endpoint
 
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 class Notes:

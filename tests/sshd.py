@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import secrets
@@ -33,7 +34,12 @@ class Account:
 
     def scripts(self) -> list[Path]:
         """Return the temporary script files of this user."""
-        return [path for path in Path("/tmp").glob("hardpoint.*") if path.stat().st_uid == self.uid]
+        found = []
+        for path in Path("/tmp").glob("hardpoint.*"):
+            with contextlib.suppress(FileNotFoundError):  # others come and go
+                if path.stat().st_uid == self.uid:
+                    found.append(path)
+        return found
 
     def processes(self) -> list[str]:
         """Return the command lines of what runs as this user, the server's own processes left out."""

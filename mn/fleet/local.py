@@ -30,8 +30,8 @@ from mn.fleet.processes import (
 )
 from mn.fleet.survey import HostSurvey
 
-START_TIMEOUT_S = 20.0
-BEGUN_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
+BEGUN_TIMEOUT_S = 60.0
 """So long a daemon is waited for that somebody else has started."""
 POLL_S = 0.02
 

@@ -25,24 +25,24 @@ def stop_agent(home: Path) -> bool:
     One that has not got as far as to lock the folder is stopped too: a killed management node has started it.
     """
     running = stop_process(lambda: lock_holder(home))
-    return stop_begun(home / AGENT_CONFIGURATION) or running
+    return stop_begun(home / AGENT_CONFIGURATION, home) or running
 
 
-def stop_begun(argument: Path) -> bool:
-    """Stop the daemons that were started with a path among their arguments; return whether there was one."""
+def stop_begun(*arguments: Path) -> bool:
+    """Stop the daemons that were started with one of some paths; return whether there was one."""
     stopped = False
-    for pid in begun(argument):
-        stopped |= stop_process(lambda pid=pid: pid if pid in begun(argument) else None)  # type: ignore[misc]
+    for pid in begun(*arguments):
+        stopped |= stop_process(lambda pid=pid: pid if pid in begun(*arguments) else None)  # type: ignore[misc]
     return stopped
 
 
-def begun(argument: Path) -> set[int]:
-    """Return the daemons that were started with a path among their arguments, ready or not."""
-    wanted = os.fsencode(argument)
+def begun(*arguments: Path) -> set[int]:
+    """Return the daemons that were started with one of some paths among their arguments, ready or not."""
+    wanted = {os.fsencode(argument) for argument in arguments}
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):  # it has ended, or is another user's
-            if wanted in path.read_bytes().split(b"\0"):
+            if wanted & set(path.read_bytes().split(b"\0")):
                 found.add(int(path.parent.name))
     return found
 

@@ -167,6 +167,14 @@ class Cluster:
     def start_monitor(self, name: str) -> None:
         self._spawn(f"mon.{name}", "ceph-mon", "-i", name)
 
+    def wait_for_quorum(self) -> None:
+        """Wait until each monitor takes part: they elect anew when one has come, or was slow."""
+
+        def absent() -> set[str]:
+            return {each.name for each in self.monitors} - set(self.ceph("status")["quorum_names"])
+
+        wait_until(lambda: not absent(), "all monitors are in the quorum", START_TIMEOUT_S)
+
     def stop_monitor(self, name: str) -> None:
         self._end(f"mon.{name}")
 

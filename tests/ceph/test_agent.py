@@ -88,6 +88,7 @@ async def fetched(agent: Agent, grant: dict[str, Any], **headers: str) -> tuple[
 
 
 async def test_it_reports_the_cluster_and_its_monitors(agent: Agent, cluster: Cluster, pool: str) -> None:
+    await asyncio.to_thread(cluster.wait_for_quorum)
     reply = await done(agent, "connect", hostUuid=new_uuid(), fleetUuid=FLEET)
     report = reply["inventory"]
     assert report["fsid"] == cluster.fsid
@@ -247,7 +248,8 @@ async def test_a_stopped_monitor_is_told_and_found_again(agent: Agent, cluster: 
 
     async def lost() -> set[str]:
         report = (await done(agent, "takeInventory"))["inventory"]
-        assert report["reason"] is None if "reason" in report else True
+        if report.get("reason") is not None:  # while the monitors elect
+            return {"no answer"}
         return {mon["name"] for mon in report["mons"] if not mon["inQuorum"]}
 
     async def when(wanted: set[str]) -> None:

@@ -74,6 +74,7 @@ def test_a_primary_storage_with_its_pools_and_monitors(
 ) -> None:
     setting(admin, "primaryStorage.deletePool", "true")
     root = cluster.make_pool("named-root")
+    cluster.wait_for_quorum()
     made = admin.create(
         PRIMARY,
         monUrls=[mon_url(cluster, 0), mon_url(cluster, 1)],
@@ -99,6 +100,7 @@ def test_a_primary_storage_with_its_pools_and_monitors(
     )
     assert (again.status, again.error["code"]) == (503, "SYS.1007"), again
 
+    cluster.wait_for_quorum()
     added = admin.run("POST", f"{PRIMARY}/{uuid}/mons", {"params": {"monUrls": [mon_url(cluster, 2)]}})
     assert statuses(added.body["inventory"]) == {m.address: "Connected" for m in cluster.monitors}
     first = cluster.monitors[0].address

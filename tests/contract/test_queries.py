@@ -1,32 +1,16 @@
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.contract.catalogue import QUERIES, TYPES, Operation
 from tests.contract.conftest import World
+from tests.contract.moving import moving, still
 
 LISTS_OF_OBJECTS = {"matchedPciDevices", "attachedInstanceOfferings", "matchedPciDeviceOfferingRef"}
 
 
 ROWS_OF_OTHERS = {"sharedBlocks", "iscsiTargets", "iscsiLuns", "iscsiClusterRefs", "iscsiHostRefs"}
 """Lists that only whole inventories have: conditions on them go over the relation of the same name."""
-
-
-REPORTED = {"lastOpDate", "totalCapacity", "availableCapacity"}
-REPORTED |= {"totalPhysicalCapacity", "availablePhysicalCapacity", "systemUsedCapacity"}
-"""What rows with a capacity have from agents, which tell of this machine's own file system whenever its free
-room changes: between two requests, say.
-"""
-
-
-def _moving(row: dict[str, Any]) -> set[str]:
-    return REPORTED if "availableCapacity" in row else set()
-
-
-def _still(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [{field: row[field] for field in row.keys() - _moving(row)} for row in rows]
 
 
 def _fields(operation: Operation) -> list[str]:
@@ -51,7 +35,7 @@ def test_a_resource_is_found_by_each_of_its_values(world: World, operation: Oper
     for field, value in shown.items():
         if field in ROWS_OF_OTHERS or value == []:
             continue  # asked for by the relation, or nothing is among its members
-        if isinstance(value, dict) or field in LISTS_OF_OBJECTS | _moving(shown):
+        if isinstance(value, dict) or field in LISTS_OF_OBJECTS | moving(shown):
             condition = f"{field} not null"  # objects are compared with nothing else, and rooms move
         elif isinstance(value, list) and value and isinstance(value[0], dict):
             condition = f"{field}.createDate={value[0]['createDate']}"  # rows of another resource
@@ -60,7 +44,7 @@ def test_a_resource_is_found_by_each_of_its_values(world: World, operation: Oper
         else:
             condition = f"{field}={value}"
         found = world.admin.query(operation.paths[0], condition)
-        assert _still([shown])[0] in _still(found), field
+        assert still([shown])[0] in still(found), field
 
 
 @pytest.mark.parametrize("operation", QUERIES, ids=lambda o: o.name)
@@ -71,7 +55,7 @@ def test_paging_shows_every_resource_once(world: World, operation: Operation) ->
         for start in range(0, len(everything) + 2, 2)
         for row in world.admin.query(operation.paths[0], sort="+uuid", start=str(start), limit="2")
     ]
-    assert _still(pages) == _still(everything)
+    assert still(pages) == still(everything)
 
 
 @pytest.mark.parametrize("operation", QUERIES, ids=lambda o: o.name)

@@ -14,7 +14,7 @@ from tests import postgres
 from tests.node import Answer, Node, Rest, run_node
 from tests.sshd import Account, Sshd, free_port, wait_until
 
-LIMIT_S = 3
+LIMIT_S = 15
 Run = Callable[..., dict[str, Any]]
 _numbers = itertools.count(1)
 

@@ -77,6 +77,11 @@ class Fleet:
         """Wait until a host has a status."""
         wait_until(lambda: self.status(name) == status, f"{name} is {status}", timeout_s)
 
+    def wait_until_connected(self, timeout_s: float = CONNECTED_TIMEOUT_S) -> None:
+        """Wait until each host is connected: agents on emulated guests may be late to answer once."""
+        for name in self.hosts:
+            self.wait_until(name, "Connected", timeout_s)
+
 
 def deploy(lab: Lab, state: Path) -> Path:
     """Add kvm1 and kvm2, at once, to a node of their own; returns its folder, once it has stopped."""
@@ -100,6 +105,5 @@ def run_fleet(lab: Lab, run_of_tests: str, folder: Path) -> Iterator[Fleet]:
         (cluster,) = admin.query("/clusters")
         hosts = {host["name"]: host["uuid"] for host in admin.query("/hosts")}
         fleet = Fleet(node, admin, cluster["uuid"], hosts)
-        for name in hosts:
-            fleet.wait_until(name, "Connected", CONNECTED_TIMEOUT_S)
+        fleet.wait_until_connected()
         yield fleet

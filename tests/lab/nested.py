@@ -71,8 +71,9 @@ class Nested:
 
         The host's storage may be slow to answer while VMs are emulated: it is waited for.
         """
-        where = (f"/primary-storage/{self.storage}", "status=Connected")
-        wait_until(lambda: bool(self.fleet.admin.query(*where)), "the storage is connected", UP_TIMEOUT_S)
+        lost = (f"/primary-storage/{self.storage}", "hostRef.status=Disconnected")
+        wait_until(lambda: not self.fleet.admin.query(*lost), "all hosts have the storage", UP_TIMEOUT_S)
+        self.fleet.wait_until(self.guest.name, "Connected", UP_TIMEOUT_S)
         answer = self.act("startVmInstance")
         if answer.status == 200:
             self.listen()

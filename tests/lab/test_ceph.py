@@ -301,4 +301,4 @@ def test_nothing_is_left_of_a_cluster_on_hosts_and_of_us_on_the_cluster(scene: S
         assert scene.guests[name].try_run(f"systemctl is-active {CEPH_AGENT}").returncode != 0
         assert scene.guests[name].run("ls -d /opt/hardpoint/cephagent 2>/dev/null || true").strip() == ""
     assert scene.guests["kvm2"].run(f"systemctl is-active {KVM_AGENT}").strip() == "active"
-    assert {row["status"] for row in admin.query("/hosts")} == {"Connected"}
+    scene.fleet.wait_until_connected(60)

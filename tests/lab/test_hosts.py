@@ -12,8 +12,9 @@ from tests.lab.lab import Lab
 from tests.node import Rest
 
 LOST_TIMEOUT_S = 60.0
-FOUND_TIMEOUT_S = 300.0
+FOUND_TIMEOUT_S = 900.0
 FIREWALL_TIMEOUT_S = 180.0
+KEYS_TIMEOUT_S = 300.0
 UNIT = "hardpoint-kvmagent.service"
 
 
@@ -57,7 +58,7 @@ def test_an_agent_that_was_removed_by_hand_is_brought_back_by_itself(fleet: Flee
 def test_another_host_key_is_refused_until_somebody_says_that_it_is_right(
     admin: Rest, guest: Guest, host: str
 ) -> None:
-    guest.run("rm /etc/ssh/ssh_host_*; ssh-keygen -A; systemctl restart ssh")
+    guest.run("rm /etc/ssh/ssh_host_*; ssh-keygen -A; systemctl restart ssh", KEYS_TIMEOUT_S)
     guest.close_ssh()
     act(admin, host, changeHostState={"stateEvent": "disable"})
     guest.run(f"systemctl stop {UNIT}")  # so that the agent does not answer and a login is needed

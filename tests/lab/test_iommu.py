@@ -74,7 +74,7 @@ def host(fleet: Fleet, guest: Guest) -> Host:
 
 def test_enabled_is_active_after_a_reboot_and_disabled_is_as_it_was(host: Host, guest: Guest) -> None:
     assert "intel_iommu" not in guest.run("cat /proc/cmdline")
-    guest.run("update-grub")  # the image's menu was made elsewhere
+    guest.run("update-grub", 300)  # the image's menu was made elsewhere
     before = host.files()
     assert host.state() == "Disabled"
     assert host.status().body == {"status": "Inactive"}

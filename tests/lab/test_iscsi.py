@@ -70,8 +70,14 @@ class San:
         wanted = [{status} for status in statuses]
         wait_until(lambda: self.statuses() == wanted, f"the SAN to be {statuses}", TIMEOUT_S)
 
-    def issues(self, code: str) -> list[dict[str, Any]]:
-        return self.fleet.admin.query("/issues", f"code={code}")
+    def wait_for_issues(self, field: str, *values: str) -> None:
+        """Wait until issues tell of lost servers so: what checks found is answered again for a second."""
+
+        def found() -> set[str]:
+            issues = self.fleet.admin.query("/issues", "code=ISCSI.DISCONNECTED")
+            return {issue[field] for issue in issues}
+
+        wait_until(lambda: found() == set(values), f"issues whose {field} is {values}", TIMEOUT_S)
 
     def luns(self) -> dict[str, int]:
         """Return sizes by WWID."""
@@ -189,14 +195,13 @@ def test_a_path_goes_and_comes_back_under_io(san: San, writing: Guest) -> None:
     san.guest.link(1, up=False)
     try:
         san.wait_until("Connected", "Disconnected")
-        (issue, *_) = san.issues("ISCSI.DISCONNECTED")
-        assert issue["resourceUuid"] == san.servers[1]
+        san.wait_for_issues("resourceUuid", san.servers[1])
         goes_on(writing)
     finally:
         san.guest.link(1, up=True)
     san.wait_until("Connected", "Connected")
     goes_on(writing)
-    assert san.issues("ISCSI.DISCONNECTED") == []
+    san.wait_for_issues("resourceUuid")
     assert "failed" not in writing.run("ls /tmp/io.*")
 
 
@@ -230,7 +235,7 @@ def test_a_san_that_is_gone_fails_io_and_is_back_after_its_reboot(lab: Lab, san:
     san.guest.power_off()
     lab.boot("san", keep_disks=True)
     san.wait_until("Disconnected", "Disconnected")
-    assert {issue["severity"] for issue in san.issues("ISCSI.DISCONNECTED")} == {"Critical"}
+    san.wait_for_issues("severity", "Critical")
     host.wait_for("[ -e /tmp/io.failed ]", TIMEOUT_S)  # no path for too long: nothing hangs for ever
     serve_again(san.guest)
     san.wait_until("Connected", "Connected")

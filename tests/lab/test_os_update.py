@@ -110,8 +110,9 @@ def test_two_hosts_are_updated_once_though_the_node_is_killed_and_an_agent_resta
 
 
 def test_a_host_that_cannot_be_updated_stops_no_other_and_the_next_update_mends_it(
-    updates: Updates, guests: list[Guest], lab: Lab
+    updates: Updates, guests: list[Guest], fleet: Fleet, lab: Lab
 ) -> None:
+    fleet.wait_until_connected()  # the first one's agent was killed
     broken, other = guests
     lab.repository.make("lab-tool", "3.0", postinst="if [ -e /run/lab-broken ]; then exit 1; fi\n")
     broken.run("touch /run/lab-broken")

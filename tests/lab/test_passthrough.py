@@ -117,6 +117,10 @@ def test_a_usb_stick_is_given_to_a_vm_and_given_back_when_it_is_plugged_in_again
     def shown() -> list[dict[str, Any]]:
         return fleet.admin.query("/usb-device/usb-devices", "iSerial=LABSTICK")
 
+    def missing() -> list[str]:
+        issues = fleet.admin.query("/issues", "code=USB.DEVICE_MISSING")
+        return [issue["resourceUuid"] for issue in issues]
+
     kvm1.add_disk("stick")
     with (kvm1.folder / "stick.raw").open("r+b") as file:
         file.write(b"STICK042")
@@ -129,8 +133,7 @@ def test_a_usb_stick_is_given_to_a_vm_and_given_back_when_it_is_plugged_in_again
     kvm1.unplug("stick")
     vm.wait_without("46f4:0001")
     wait_until(lambda: "devNum" not in shown()[0], "the stick to be gone", TIMEOUT_S)
-    issues = fleet.admin.query("/issues", "code=USB.DEVICE_MISSING")
-    assert [issue["resourceUuid"] for issue in issues] == [stick["uuid"]]
+    wait_until(lambda: missing() == [stick["uuid"]], "the stick to be an issue", TIMEOUT_S)
     plug()
     vm.wait_for("USB:.*46f4:0001.*/dev/sd[a-z]=STICK042")
     assert shown()[0]["vmInstanceUuid"] == vm.uuid

@@ -17,7 +17,8 @@ from tests.node import Rest
 
 pytestmark = pytest.mark.takes(minutes=20)
 
-LOST_WITHIN_S = 15.0
+LOST_WITHIN_S = 45.0
+"""A probe's pause and its deadline are 11 s; the rest is for guests that are emulated."""
 TIMEOUT_S = 300.0
 MOUNTS = "/opt/zstack/nfsprimarystorage"
 
@@ -104,8 +105,9 @@ def test_volumes_on_two_exports_are_made_moved_and_gone(
 
 
 def test_an_export_whose_server_stops_is_disconnected_and_comes_back_by_itself(
-    admin: Rest, cluster: str, hosts: list[str], guests: list[Guest], san: Guest
+    fleet: Fleet, cluster: str, hosts: list[str], san: Guest, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    admin = fleet.admin
     san.run(f"mkdir -p {san_storage.EXPORT}/dead")
     dead = added(admin, cluster, "nfs", f"{san.address}:{san_storage.EXPORT}/dead")
     alive = added(admin, cluster, "local-storage", "/alive")
@@ -113,13 +115,14 @@ def test_an_export_whose_server_stops_is_disconnected_and_comes_back_by_itself(
     san.run("systemctl stop nfs-server")
     try:
         began = time.monotonic()
-        wait_until(lambda: status(admin, dead) == "Disconnected", "the storage to be lost", TIMEOUT_S)
-        assert time.monotonic() - began < LOST_WITHIN_S
+        wait_until(lambda: status(admin, dead) == "Disconnected", "the storage to be lost", LOST_WITHIN_S)
+        with capsys.disabled():
+            print(f"\nAn export is lost {time.monotonic() - began:.1f} s after its server was stopped")
         wanted = {"name": "none", "diskSize": MB, "primaryStorageUuid": dead}
         refused = run(admin, "POST", "/volumes/data", {"params": wanted})
         assert (refused.status, refused.error["code"]) == (503, "PS.1003")
         purge(admin, volume(admin, alive, f"localStorage::hostUuid::{hosts[0]}"))
-        assert {host["status"] for host in admin.query("/hosts")} == {"Connected"}
+        fleet.wait_until_connected(60)
     finally:
         san.run("systemctl start nfs-server")
     wait_until(lambda: status(admin, dead) == "Connected", "the storage to come back", TIMEOUT_S)

@@ -22,7 +22,7 @@ from agentkit.tls import client_context
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[2]
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def until(condition: Callable[[], Any], what: str, limit_s: float = DEADLINE_S) -> Any:

@@ -59,7 +59,10 @@ class Host:
 
     @property
     def records(self) -> list[Path]:
-        return sorted((self.root / "etc/iscsi/nodes").glob("*/*/default"))
+        try:
+            return sorted((self.root / "etc/iscsi/nodes").glob("*/*/default"))
+        except FileNotFoundError:  # they go meanwhile
+            return []
 
     def mount(self, disk: str) -> None:
         (self.root / "proc/mounts").write_text(f"/dev/{disk} /mnt/lun ext4 rw 0 0\n")

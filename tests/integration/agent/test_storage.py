@@ -254,14 +254,15 @@ async def test_a_storage_that_is_slow_for_a_while_fails_nothing(make_host: MakeH
         await host.init(slow)
         runner.hung = "/slow"
         begun = asyncio.create_task(empty(host, slow, "begun"))
-        await until(lambda: [e.answering for e in host.events] == [False])
+        await until(lambda: bool(host.events) and not host.events[-1].answering)
         late = asyncio.create_task(empty(host, slow, "late"))
         done, _ = await asyncio.wait({begun, late}, timeout=1)
         assert not done
         runner.hung = None
         runner.free.set()
         assert [disk.size for disk in await asyncio.gather(begun, late)]
-        assert [e.answering for e in host.events] == [False, True]
+        # A loaded machine may be slow by itself, before and after
+        assert [e.answering for e in host.events][:2] == [False, True]
         runner.free.clear()
         runner.hung = "/slow"
         left = asyncio.create_task(empty(host, slow, "left"))

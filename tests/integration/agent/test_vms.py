@@ -88,6 +88,9 @@ async def test_a_vm_that_ends_by_itself_is_told_of_within_a_second(kvmagent, lib
         await mn.task(new_uuid(), {"command": "startVm", "domain": shut_down}, wait=WAIT_S)
         while (await asyncio.wait_for(next_vm_event(stream), WAIT_S))["data"]["uuid"] != shut_down["uuid"]:
             pass
+        async with asyncio.timeout(WAIT_S):  # that may have told of its start
+            while await vm_of(mn, new_uuid, shut_down["uuid"]) is not None:
+                await asyncio.sleep(0.05)
 
 
 async def next_vm_event(stream):

@@ -19,7 +19,7 @@ from tests.node import REPOSITORY, Node, Rest, admin, run_node
 
 __all__ = ["admin"]
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 WIDTH, HEIGHT = 120, 50
 ARGV = [sys.executable, "-m", "mnclient.cli"]
 

@@ -284,12 +284,14 @@ class Scene:
         assert undone == (changes if self.plan.refused else [])
 
     def _agents(self) -> list[int]:
-        found = []
+        """The agents of the host. Children of theirs are like them until they are other programs."""
+        found = {}
         for folder in Path("/proc").iterdir():
             with contextlib.suppress(OSError):
                 if folder.name.isdigit() and str(self.home).encode() in (folder / "cmdline").read_bytes():
-                    found.append(int(folder.name))
-        return found
+                    _state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+                    found[int(folder.name)] = int(parent)
+        return [pid for pid, parent in found.items() if parent not in found]
 
     def _end(self) -> None:
         if self._process and self._process.poll() is None:

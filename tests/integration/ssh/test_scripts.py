@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
+import psutil
 import pytest
 
 from mn.fleet import shell
@@ -132,12 +134,11 @@ async def test_a_hanging_script_is_killed_with_all_it_started(
     target: SshTarget, ssh_account: Account
 ) -> None:
     script = "echo begun; sleep 3000 & setsid sleep 3001 & (setsid sh -c 'sleep 3002 & wait' &); sleep 3003"
-    result = await run_script(target, script, ScriptLimits(time_s=1.5))
+    result = await run_script(target, script, ScriptLimits(time_s=4))
     assert result.error is not None
     assert result.error.code == "SYS.1001"
     assert (
-        result.error.details
-        == f"{target.label}: the script ran longer than its limit of 1.5 s and was killed"
+        result.error.details == f"{target.label}: the script ran longer than its limit of 4 s and was killed"
     )
     assert result.error.remedy
     assert (result.stdout, result.return_code) == ("begun\n", 137)
@@ -153,7 +154,7 @@ async def test_children_that_left_group_and_environment_die_with_a_hanging_scrip
         (env -i setsid sh -c 'env -i setsid sh -c "setsid sleep 3012; true"; true'; true) &
         sleep 3013
     """
-    call = asyncio.create_task(run_script(target, script, ScriptLimits(time_s=3)))
+    call = asyncio.create_task(run_script(target, script, ScriptLimits(time_s=10)))
     wanted = {"sleep 3011", "sleep 3012", "sleep 3013"}
     await until(lambda: wanted <= set(ssh_account.processes()), "the script and its children to run")
     result = await call
@@ -167,13 +168,13 @@ async def test_a_host_that_is_cut_off_stops_the_script_by_itself(
 ) -> None:
     monkeypatch.setattr(shell, "HOST_WATCHDOG_MARGIN_S", 1)
     monkeypatch.setattr(shell, "KILL_CONFIRM_S", 0.2)
-    call = asyncio.create_task(run_script(target, "sleep 3007", ScriptLimits(time_s=1)))
+    call = asyncio.create_task(run_script(target, "sleep 3007", ScriptLimits(time_s=5)))
     await until(lambda: "sleep 3007" in ssh_account.processes(), "the script to run")
     for session in sshd.sessions():
         session.suspend()
     result = await call
     assert result.error is not None
-    assert result.error.details.endswith("1 s and the host did not confirm that it is killed")
+    assert result.error.details.endswith(" 5 s and the host did not confirm that it is killed")
     assert result.return_code == NO_RETURN_CODE
     await asyncio.to_thread(ssh_account.wait_for_no_processes)
     assert ssh_account.scripts() == []
@@ -182,7 +183,7 @@ async def test_a_host_that_is_cut_off_stops_the_script_by_itself(
 async def test_a_script_that_ignores_signals_and_floods_is_killed(
     target: SshTarget, ssh_account: Account
 ) -> None:
-    result = await run_script(target, "trap '' TERM HUP INT USR1; yes", ScriptLimits(time_s=1))
+    result = await run_script(target, "trap '' TERM HUP INT USR1; yes", ScriptLimits(time_s=5))
     assert result.error is not None
     assert result.error.code == "SYS.1001"
     assert result.stdout == "y\n" * (1 << 19)
@@ -225,7 +226,8 @@ async def test_a_lost_connection_is_an_error_with_the_output_so_far(
     call = asyncio.create_task(run_script(target, "echo partial; sleep 3006", LIMITS))
     await until(lambda: "sleep 3006" in ssh_account.processes(), "the script to run")
     for session in sshd.sessions():
-        session.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # one may end with another
+            session.kill()
     result = await call
     assert result.error is not None
     assert result.error.code == "HOST.1003"
@@ -283,10 +285,10 @@ async def test_twenty_targets_run_at_once(target: SshTarget, pool: SshPool, sshd
     """Each script waits until all twenty have begun, so it ends only when they run side by side."""
     script = """
         mkdir -p ~/twenty; touch ~/twenty/$$
-        until [ $(ls ~/twenty | wc -l) -ge 20 ]; do sleep 0.05; done
+        until [ $(ls ~/twenty | wc -l) -ge 20 ]; do sleep 0.5; done
     """
     targets = {f"host{number}": target for number in range(20)}
-    results = await fan_out(targets, script, LIMITS, TURNS, pool=pool)
+    results = await fan_out(targets, script, ScriptLimits(time_s=120), TURNS, pool=pool)
     assert list(results) == list(targets)
     assert {(r.return_code, r.stderr, r.error) for r in results.values()} == {(0, "", None)}
     assert sshd.logins() == 20
@@ -332,7 +334,7 @@ async def test_a_dead_kept_connection_is_replaced_unseen(
 async def test_a_frozen_kept_connection_is_replaced_unseen(
     target: SshTarget, pool: SshPool, sshd: Sshd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shell, "OPEN_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(shell, "OPEN_TIMEOUT_S", 6.0)
     await run_script(target, "true", LIMITS, pool=pool)
     for session in sshd.sessions():
         session.suspend()

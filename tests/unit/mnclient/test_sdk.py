@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -297,20 +296,21 @@ def test_a_call_after_one_that_was_interrupted_is_a_call_of_its_own() -> None:
     def script(received: Received) -> Reply:
         if "name=slow" in unquote(received.path):
             begun.set()
-            time.sleep(0.5)
+            over.wait(10)
         return 200, {"inventories": [{"name": received.path}]}, {}
 
     def interrupt() -> None:
         begun.wait(10)
         os.kill(os.getpid(), signal.SIGINT)
 
-    begun = threading.Event()
+    begun, over = threading.Event(), threading.Event()
     with fake_node(script) as node:
         _configure(node)
         QueryZoneAction(conditions=["name=first"]).call()
         threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
             QueryZoneAction(conditions=["name=slow"]).call()
+        over.set()
         found = QueryZoneAction(conditions=["name=after"]).call().value.inventories[0].name
     assert "after" in found
 

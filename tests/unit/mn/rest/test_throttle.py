@@ -124,7 +124,7 @@ class _Guess(Login):
 
 
 async def test_many_guesses_at_once_get_no_more_answers_than_in_turn(tmp_path: Path) -> None:
-    gate = LoginGate(Settings(state_dir=tmp_path))
+    gate = LoginGate(Settings(state_dir=tmp_path, login_wait_s=60.0))
 
     async def guess() -> str:
         try:
@@ -136,4 +136,4 @@ async def test_many_guesses_at_once_get_no_more_answers_than_in_turn(tmp_path: P
     codes = await asyncio.gather(*(guess() for _ in range(50)))
     assert codes.count("ID.1000") == 5
     assert codes.count("ID.1004") == 45
-    assert gate.retry_after_s(HERE, _Guess()) == 1
+    assert 30 < gate.retry_after_s(HERE, _Guess()) <= 60

@@ -56,7 +56,7 @@ class Outbox:
         return job
 
     async def until(self, job: str, holds: Callable[[Row[Any]], bool]) -> Row[Any]:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while True:
                 row = await self.db.read(_row, job)
                 if holds(row):
