@@ -130,3 +130,9 @@ async def test_a_simulator_that_a_killed_node_has_just_started_is_the_only_one(t
         assert lock_holder(folder) == begun.pid
         assert endpoint.port == running_port(folder)
         assert _starting(folder) == [psutil.Process(begun.pid)]
+
+
+def test_a_simulator_that_has_just_been_started_is_ended(tmp_path: Path) -> None:
+    with _begun("time.sleep(600)", "--state", str(tmp_path)) as begun:
+        assert stop_agent(tmp_path)
+        assert not psutil.pid_exists(begun.pid)
