@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from agentkit.errors import Blame, HardpointError
-from kvmagent.protocol_vms import AbortVmMigration, AdmitVm, AdmitVmReply, DismissVm, MigrateVm
+from kvmagent.protocol_vms import AdmitVm, AdmitVmReply, DismissVm, MigrateVm
 from mn.db.global_settings import MEMORY_RATIO, GlobalSettings
 from mn.db.schema import new_uuid
 from mn.facilities.hosts.tables import load_host
@@ -17,7 +17,7 @@ from mn.facilities.primary_storage.working import token_of
 from mn.facilities.vms.allocation import Placed, Wish, choose_host, possible_hosts, recount
 from mn.facilities.vms.domain_devices import check_movable, devices_of
 from mn.facilities.vms.domain_disks import hindered_by_disks, load_open_disks
-from mn.facilities.vms.domains import look_at
+from mn.facilities.vms.domains import keep_domain, look_at
 from mn.facilities.vms.life import placed
 from mn.facilities.vms.tables import State, change_vm, load_vm, vm_in
 from mn.facilities.vms.watching import look, settle
@@ -199,10 +199,7 @@ async def keep(services: Services, move: Move, _door: AdmitVmReply, _terms: Term
 
 
 async def _abort(services: Services, move: Move) -> None:
-    task = new_uuid()
     try:
-        await services.fleet.call(move.source.endpoint, AbortVmMigration(uuid=move.uuid), task)
+        await keep_domain(services, move.uuid, move.source.endpoint)
     except HardpointError as error:
         log.warning("VM's migration not given up", extra={"vm": move.uuid, "reason": error.details})
-        return
-    services.fleet.acknowledge(move.source.endpoint, task)
