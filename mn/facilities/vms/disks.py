@@ -10,15 +10,26 @@ from sqlalchemy import Connection, Row
 from agentkit.errors import Blame, HardpointError
 from kvmagent.protocol_vms import AttachVmDisk, DetachVmDisk
 from mn.facilities.common import inventory
+from mn.facilities.hosts.tables import load_host
 from mn.facilities.primary_storage.connecting import usable_hosts
 from mn.facilities.primary_storage.tables import storages_of_cluster
 from mn.facilities.vms.allocation import Placed
+from mn.facilities.vms.domain_devices import plugging
 from mn.facilities.vms.domain_disks import load_disks
 from mn.facilities.vms.life import placed
 from mn.facilities.vms.tables import ON_HOST, VM, State, load_vm, vm_in
-from mn.facilities.volumes.life import disks_of, instantiate_volume, note_attached, note_detached
+from mn.facilities.vms.watching import load_endpoint
+from mn.facilities.volumes.life import (
+    begin_detaching,
+    disks_of,
+    end_detaching,
+    instantiate_volume,
+    note_attached,
+    note_detached,
+)
 from mn.facilities.volumes.tables import VOLUME, load_volume
 from mn.facilities.volumes.use import detached_volume, vms_run_by
+from mn.fleet.client import Endpoint
 from mn.query.resource import Relation
 from mn.rest.operation import Delete, Post, Reply
 from mn.rest.services import Job, Services
@@ -47,10 +58,15 @@ class Attachment(msgspec.Struct, frozen=True):
 
 
 class Detachment(msgspec.Struct, frozen=True):
-    """A volume that a VM is to lose."""
+    """The VM that is to lose a volume; `at` is where it runs, None when it does not."""
 
     vm_uuid: str
-    device_id: int
+    at: Placed | None
+
+
+class Elsewhere(msgspec.Struct, frozen=True):
+    """Where a VM is that was not where it was asked for; None: nowhere."""
+
     at: Placed | None
 
 
@@ -76,7 +92,7 @@ class AttachDataVolumeToVm(
         await job.transact(attach_volume, volume, vm, wanted.device_id, undo=detach_volume)
         if wanted.at is not None:
             task = job.task_uuid()
-            await job.step(plug, services, volume, vm, wanted.at, task, undo=unplug_again)
+            await job.step(plug, services, volume, vm, wanted.at.endpoint, task, undo=unplug_again)
             services.fleet.acknowledge(wanted.at.endpoint, task)
         return await inventory(services, VOLUME, volume)
 
@@ -93,13 +109,20 @@ class DetachDataVolumeFromVm(Delete, path="/volumes/{uuid}/vm-instances", reply=
         return (*vm, f"volume/{self.uuid}")
 
     async def run(self, job: Job) -> Reply:
-        """Unplug it, then write it."""
+        """Write that no start brings it back, unplug it, then write that it is free.
+
+        What starts, stops and moves the VM does not wait for that, so the VM is followed to where it is.
+        """
         services, volume = job.services, self.uuid
-        wanted = await job.transact(check_detachment, volume, self.vm_uuid)
-        if wanted.at is not None:
+        vm = (await job.transact(check_detachment, volume, self.vm_uuid)).vm_uuid
+        await job.when_undone(plug_again, services, volume, vm, job.task_uuid())
+        at = (await job.transact(release_volume, volume, vm, undo=keep_volume)).at
+        job.at(30)
+        while at is not None:
             task = job.task_uuid()
-            await job.step(unplug, services, volume, wanted.vm_uuid, wanted.at, task, undo=plug_again)
-            services.fleet.acknowledge(wanted.at.endpoint, task)
+            there = await job.step(unplug, services, volume, vm, at.endpoint, task)
+            services.fleet.acknowledge(at.endpoint, task)
+            at = None if there else (await job.transact(find_elsewhere, vm, at.host_uuid)).at
         await job.transact(detach_volume, volume)
         return await inventory(services, VOLUME, volume)
 
@@ -186,12 +209,40 @@ def check_detachment(connection: Connection, volume_uuid: str, vm_uuid: str | No
     states = (State.RUNNING, State.PAUSED, State.STOPPED, State.CREATED, State.DESTROYED)
     vm = vm_in(connection, volume.vm_instance_uuid, *states)
     at = placed(connection, vm) if vm.host_uuid is not None else None
-    return Detachment(vm.uuid, volume.device_id, at)
+    return Detachment(vm.uuid, at)
+
+
+def release_volume(connection: Connection, volume_uuid: str, vm_uuid: str) -> Detachment:
+    """Write that a VM is to let go of a volume, and return where it runs.
+
+    Raises HardpointError (SYS.1003, SYS.1006, VOLUME.1000), also when a job has come to be at one of them.
+    """
+    wanted = check_detachment(connection, volume_uuid, vm_uuid)
+    begin_detaching(connection, volume_uuid)
+    return wanted
+
+
+def keep_volume(connection: Connection, volume_uuid: str, _vm_uuid: str) -> None:
+    """Write that a VM keeps a volume after all."""
+    end_detaching(connection, volume_uuid)
 
 
 def detach_volume(connection: Connection, volume_uuid: str, *_: object) -> None:
     """Write that a volume is no VM's."""
     note_detached(connection, volume_uuid)
+    end_detaching(connection, volume_uuid)
+
+
+def find_elsewhere(connection: Connection, vm_uuid: str, host_uuid: str) -> Elsewhere:
+    """Return where else a VM may run that was not found on a host: it has moved, or is just moving."""
+    vm = load_vm(connection, vm_uuid)
+    if vm is None or vm.destination_host_uuid == host_uuid:
+        return Elsewhere(None)
+    other = vm.destination_host_uuid if vm.host_uuid == host_uuid else vm.host_uuid
+    host = load_host(connection, other) if other is not None else None
+    if host is None or host.agent_port is None:
+        return Elsewhere(None)
+    return Elsewhere(Placed(host.uuid, host.agent_address, host.agent_port))
 
 
 def detach_all(connection: Connection, vm_uuid: str) -> None:
@@ -201,29 +252,49 @@ def detach_all(connection: Connection, vm_uuid: str) -> None:
             note_detached(connection, disk.volume_uuid)
 
 
-async def plug(services: Services, volume_uuid: str, vm_uuid: str, at: Placed, task_uuid: str) -> None:
-    """Have a VM's host plug a volume in."""
-    disks = await services.db.read(load_disks, vm_uuid)
-    disk = next(disk for disk in disks if disk.volume_uuid == volume_uuid)
-    await services.fleet.call(at.endpoint, AttachVmDisk(uuid=vm_uuid, disk=disk), task_uuid)
+async def plug(
+    services: Services, volume_uuid: str, vm_uuid: str, endpoint: Endpoint, task_uuid: str
+) -> None:
+    """Have a VM's host plug a volume in. Raises HardpointError (SYS.1006) with what the host says."""
+    async with plugging.of(vm_uuid):
+        disks = await services.db.read(load_disks, vm_uuid)
+        disk = next((disk for disk in disks if disk.volume_uuid == volume_uuid), None)
+        if disk is None:
+            raise _refused(f"volume {volume_uuid} is not VM {vm_uuid}'s any more", "attach it again")
+        await services.fleet.call(endpoint, AttachVmDisk(uuid=vm_uuid, disk=disk), task_uuid)
 
 
-async def unplug(services: Services, volume_uuid: str, vm_uuid: str, at: Placed, task_uuid: str) -> None:
-    """Have a VM's host take a volume from it."""
+async def unplug(
+    services: Services, volume_uuid: str, vm_uuid: str, endpoint: Endpoint, task_uuid: str
+) -> bool:
+    """Have a VM's host take a volume from it; return whether the VM runs there."""
     command = DetachVmDisk(uuid=vm_uuid, volume_uuid=volume_uuid, patience_s=PATIENCE_S)
-    await services.fleet.call(at.endpoint, command, task_uuid)
+    async with plugging.of(vm_uuid):
+        report = await services.fleet.call(endpoint, command, task_uuid)
+    return report.vm is not None
 
 
-async def plug_again(services: Services, volume_uuid: str, vm_uuid: str, at: Placed, task_uuid: str) -> None:
-    """Have a VM keep a volume after all."""
-    await plug(services, volume_uuid, vm_uuid, at, f"{int(task_uuid, 16) ^ 1:032x}")
+async def plug_again(services: Services, volume_uuid: str, vm_uuid: str, task_uuid: str) -> None:
+    """Have a running VM have its volume, which is its own again."""
+    endpoint = await services.db.read(load_keeper, volume_uuid, vm_uuid)
+    if endpoint is not None:
+        await plug(services, volume_uuid, vm_uuid, endpoint, task_uuid)
+
+
+def load_keeper(connection: Connection, volume_uuid: str, vm_uuid: str) -> Endpoint | None:
+    """Return where a VM runs that has a volume; None when it has it not, or nothing can be done there."""
+    vm = load_vm(connection, vm_uuid)
+    if vm is None or vm.state not in (State.RUNNING, State.PAUSED):
+        return None
+    mine = {disk.volume_uuid for disk in load_disks(connection, vm_uuid)}
+    return load_endpoint(connection, vm.host_uuid) if volume_uuid in mine else None
 
 
 async def unplug_again(
-    services: Services, volume_uuid: str, vm_uuid: str, at: Placed, task_uuid: str
+    services: Services, volume_uuid: str, vm_uuid: str, endpoint: Endpoint, task_uuid: str
 ) -> None:
     """Have a VM not have a volume after all."""
-    await unplug(services, volume_uuid, vm_uuid, at, f"{int(task_uuid, 16) ^ 1:032x}")
+    await unplug(services, volume_uuid, vm_uuid, endpoint, f"{int(task_uuid, 16) ^ 1:032x}")
 
 
 def _refused(details: str, remedy: str) -> HardpointError:

@@ -14,7 +14,12 @@ from mn.facilities.volumes.life import Disk, disks_of
 
 
 def load_disks(connection: Connection, vm_uuid: str) -> list[VmDisk]:
-    """Return a VM's disks as its host is told of them."""
+    """Return the disks that a VM is to have, as its host is told of them."""
+    return [_vm_disk(disk) for disk in disks_of(connection, vm_uuid) if not disk.leaving]
+
+
+def load_open_disks(connection: Connection, vm_uuid: str) -> list[VmDisk]:
+    """Return the disks that a running VM may have: with those that it has not let go of yet."""
     return [_vm_disk(disk) for disk in disks_of(connection, vm_uuid)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
-from kvmagent.protocol_vms import GetVm, StartVm, StopVm, VmDomain, VmNic, VmSeen
+from kvmagent.protocol_vms import AbortVmMigration, GetVm, StartVm, StopVm, VmDomain, VmNic, VmSeen
 from mn.db.global_settings import WITHOUT_RESET, GlobalSettings
 from mn.db.schema import new_uuid
 from mn.db.vault import Vault
@@ -61,6 +61,13 @@ async def take_power(services: Services, uuid: str, at: Placed, task_uuid: str) 
 async def stop_domain(services: Services, uuid: str, at: Placed, patience_s: float, task_uuid: str) -> None:
     """Have a host end a VM."""
     await services.fleet.call(at.endpoint, StopVm(uuid=uuid, patience_s=patience_s), task_uuid)
+
+
+async def keep_domain(services: Services, uuid: str, endpoint: Endpoint) -> None:
+    """Have a host keep a VM that it may be sending to another. Raises HardpointError when it cannot."""
+    task = new_uuid()
+    await services.fleet.call(endpoint, AbortVmMigration(uuid=uuid), task)
+    services.fleet.acknowledge(endpoint, task)
 
 
 async def look_at(services: Services, uuid: str, endpoint: Endpoint) -> VmSeen | None:

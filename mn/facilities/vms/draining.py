@@ -63,10 +63,16 @@ async def _moved(job: Job, uuid: str) -> HardpointError | None:
 
 
 def forget_vms(connection: Connection, host_uuid: str) -> None:
-    """Write that a host's VMs are stopped: the host is gone."""
+    """Write that a host's VMs are stopped: the host is gone. One that was leaving it may be where it went."""
     vms = vm_table.c
-    for uuid in connection.execute(select(vms.uuid).where(vms.host_uuid == host_uuid)).scalars().all():
-        change_vm(connection, uuid, state=State.STOPPED, host_uuid=None, last_host_uuid=host_uuid)
+    for row in connection.execute(select(vm_table).where(vms.host_uuid == host_uuid)).all():
+        other = row.destination_host_uuid
+        state = State.STOPPED if other is None else State.UNKNOWN
+        left = {"host_uuid": other, "last_host_uuid": host_uuid, "destination_host_uuid": None}
+        change_vm(connection, row.uuid, state=state, **left)
+    coming = select(vms.uuid).where(vms.destination_host_uuid == host_uuid)
+    for uuid in connection.execute(coming).scalars().all():
+        change_vm(connection, uuid, destination_host_uuid=None)
 
 
 drained_by(empty_host)

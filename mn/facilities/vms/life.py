@@ -21,9 +21,9 @@ DOWN = (State.CREATED, State.STOPPED)
 
 
 class Going(msgspec.Struct, frozen=True):
-    """A VM that is to stop; None: it does not run."""
+    """Where a VM is to stop: nowhere when it does not run, at both hosts when it was lost between them."""
 
-    at: Placed | None
+    at: list[Placed]
 
 
 async def start_vm(job: Job, uuid: str, wish: Wish) -> None:
@@ -40,8 +40,9 @@ async def stop_vm(job: Job, uuid: str, *, cold: bool) -> None:
     services = job.services
     await job.when_undone(settle, services, uuid)
     going = await job.transact(begin_stop, uuid, State.STOPPING)
-    if going.at is not None:
-        await _stop(job, uuid, going.at, cold=cold)
+    for at in going.at:
+        await _stop(job, uuid, at, cold=cold)
+    if going.at:
         await job.transact(end_stop, uuid, services.global_settings)
 
 
@@ -74,8 +75,10 @@ def begin_stop(connection: Connection, uuid: str, state: State) -> Going:
     """Write that a VM is on its way down. Raises HardpointError (SYS.1003, SYS.1006)."""
     row = vm_in(connection, uuid, *RUNNING, *DOWN)
     if row.state in DOWN or row.host_uuid is None:
-        return Going(None)
-    at = placed(connection, row)
+        return Going([])
+    at = [placed(connection, row)]
+    if row.destination_host_uuid is not None:  # after its source, which then sends it no more
+        at.append(placed(connection, row, row.destination_host_uuid))
     change_vm(connection, uuid, state=state)
     return Going(at)
 
@@ -93,22 +96,25 @@ def end_start(connection: Connection, uuid: str) -> None:
 
 
 def end_stop(connection: Connection, uuid: str, settings: GlobalSettings) -> None:
-    """Write that a VM is stopped, and give its host its capacity back."""
+    """Write that a VM is stopped, and give its hosts their capacity back."""
     row = load_vm(connection, uuid)
-    if row is not None:
-        change_vm(connection, uuid, state=State.STOPPED, host_uuid=None, last_host_uuid=row.host_uuid)
-        if row.host_uuid is not None:
-            recount(connection, row.host_uuid, settings[MEMORY_RATIO])
+    if row is None:
+        return
+    gone = {"host_uuid": None, "last_host_uuid": row.host_uuid, "destination_host_uuid": None}
+    change_vm(connection, uuid, state=State.STOPPED, **gone)
+    for host_uuid in sorted({row.host_uuid, row.destination_host_uuid} - {None}):
+        recount(connection, host_uuid, settings[MEMORY_RATIO])
 
 
-def placed(connection: Connection, row: Row[Any]) -> Placed:
-    """Return where a VM is. Raises HardpointError (SYS.1006) when its host is gone."""
-    host = load_host(connection, row.host_uuid)
+def placed(connection: Connection, row: Row[Any], host_uuid: str | None = None) -> Placed:
+    """Return where a VM is, or may be. Raises HardpointError (SYS.1006) when its host is gone."""
+    host_uuid = host_uuid or row.host_uuid
+    host = load_host(connection, host_uuid)
     if host is None or host.agent_port is None:
         raise HardpointError(
             "SYS.1006",
             "Operation failed",
-            f"VM {row.name} ({row.uuid}) is on host {row.host_uuid}, which is not there",
+            f"VM {row.name} ({row.uuid}) is on host {host_uuid}, which is not there",
             remedy="delete the VM with deleteMode=Enforcing",
         )
     return Placed(host.uuid, host.agent_address, host.agent_port)

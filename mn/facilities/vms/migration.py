@@ -9,15 +9,15 @@ import msgspec
 from sqlalchemy import Connection, Row
 
 from agentkit.errors import Blame, HardpointError
-from kvmagent.protocol_vms import AbortVmMigration, AdmitVm, AdmitVmReply, DismissVm, MigrateVm
+from kvmagent.protocol_vms import AdmitVm, AdmitVmReply, DismissVm, MigrateVm
 from mn.db.global_settings import MEMORY_RATIO, GlobalSettings
 from mn.db.schema import new_uuid
 from mn.facilities.hosts.tables import load_host
 from mn.facilities.primary_storage.working import token_of
 from mn.facilities.vms.allocation import Placed, Wish, choose_host, possible_hosts, recount
 from mn.facilities.vms.domain_devices import check_movable, devices_of
-from mn.facilities.vms.domain_disks import hindered_by_disks, load_disks
-from mn.facilities.vms.domains import look_at
+from mn.facilities.vms.domain_disks import hindered_by_disks, load_open_disks
+from mn.facilities.vms.domains import keep_domain, look_at
 from mn.facilities.vms.life import placed
 from mn.facilities.vms.tables import State, change_vm, load_vm, vm_in
 from mn.facilities.vms.watching import look, settle
@@ -150,7 +150,7 @@ async def admit(services: Services, move: Move) -> AdmitVmReply:
     """Have the target let the VM in."""
     task = new_uuid()
     token = token_of(services, move.admission_uuid)
-    disks = await services.db.read(load_disks, move.uuid)
+    disks = await services.db.read(load_open_disks, move.uuid)
     command = AdmitVm(admission_uuid=move.admission_uuid, token=token, disks=disks)
     reply = await services.fleet.call(move.target.endpoint, command, task)
     services.fleet.acknowledge(move.target.endpoint, task)
@@ -177,7 +177,7 @@ async def send(services: Services, move: Move, door: AdmitVmReply, terms: Terms,
         url=f"https://{at}{door.path}",
         token=token_of(services, move.admission_uuid),
         console_address=door.console_address,
-        disks=await services.db.read(load_disks, move.uuid),
+        disks=await services.db.read(load_open_disks, move.uuid),
         auto_converge=terms.auto_converge,
         downtime_ms=terms.downtime_ms,
     )
@@ -199,10 +199,7 @@ async def keep(services: Services, move: Move, _door: AdmitVmReply, _terms: Term
 
 
 async def _abort(services: Services, move: Move) -> None:
-    task = new_uuid()
     try:
-        await services.fleet.call(move.source.endpoint, AbortVmMigration(uuid=move.uuid), task)
+        await keep_domain(services, move.uuid, move.source.endpoint)
     except HardpointError as error:
         log.warning("VM's migration not given up", extra={"vm": move.uuid, "reason": error.details})
-        return
-    services.fleet.acknowledge(move.source.endpoint, task)

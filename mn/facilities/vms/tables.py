@@ -99,7 +99,8 @@ vm_table = Table(
 )
 """`turn` grows with each change of state or host: what was seen before one is not written after it.
 
-`destination_host_uuid` is set while a VM is Migrating: it takes of the capacity of both hosts.
+`destination_host_uuid` is set while a VM is Migrating, or Unknown as nobody saw the end of its move: it takes
+of the capacity of both hosts.
 """
 
 nic_table = Table(

@@ -1,26 +1,35 @@
-"""What hosts show of their VMs becomes rows; what a lost host had is Unknown."""
+"""What hosts show of their VMs becomes rows; what a lost host had is Unknown.
+
+A VM whose move ended while its hosts could not be asked is Unknown at the source, and its row keeps the
+target: the two move it without the node. They are asked where it is when one of them is back or tells of it.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import ColumnElement, Connection, Row, select
 
 from agentkit.errors import HardpointError
+from agentkit.turns import Turns
 from kvmagent.protocol_vms import ListVms, VmEvent, VmSeen
 from mn.db.global_settings import MEMORY_RATIO
 from mn.db.schema import new_uuid
 from mn.facilities.hosts.followers import when_connected, when_lost, when_vm_told
 from mn.facilities.hosts.tables import host_table, load_host
 from mn.facilities.vms.allocation import recount
-from mn.facilities.vms.domains import look_at
+from mn.facilities.vms.domains import keep_domain, look_at
 from mn.facilities.vms.tables import UNDER_WAY, State, change_vm, load_vm, vm_table
 from mn.fleet.client import Endpoint
 from mn.rest.services import Services
 
 log = logging.getLogger(__name__)
+
+_settling = Turns()
+"""Held of a VM from when its row is read until it is written where it really is."""
 
 
 class Believed(msgspec.Struct, frozen=True):
@@ -31,6 +40,11 @@ class Believed(msgspec.Struct, frozen=True):
     host_uuid: str | None
     turn: int
     destination_uuid: str | None = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether nobody has seen how its move ended."""
+        return self.state == State.UNKNOWN and self.destination_uuid is not None
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -60,11 +74,17 @@ def what_is_left(believed: Believed, host_uuid: str, seen: VmSeen | None) -> Fou
 
 
 def after_move(source: Found, target: Found) -> Found:
-    """Return where a VM is whose move has failed, by what both hosts show of it."""
-    if source.host_uuid is None:
+    """Return where a VM is whose move has failed, by what the source and then the target show of it.
+
+    The source has been told to keep it before. Unknown at the source: it may be at either.
+    """
+    # It runs at the target once it has come there; what the source has shown before that is old.
+    if source.host_uuid is None or target.state is State.RUNNING:
         return target
+    if source.state is State.RUNNING or (source.state is State.PAUSED and target.host_uuid is None):
+        return source
     # One that has left may still be there, Paused; and so is one that is only coming in.
-    return target if source.state is not State.RUNNING and target.state is State.RUNNING else source
+    return Found(State.UNKNOWN, source.host_uuid)
 
 
 def load_believed(connection: Connection, uuid: str) -> Believed | None:
@@ -74,16 +94,23 @@ def load_believed(connection: Connection, uuid: str) -> Believed | None:
 
 
 def save_found(connection: Connection, believed: Believed, found: Found, memory_ratio: float) -> bool:
-    """Write what was found of a VM, unless its row has changed since it was looked at."""
+    """Write what was found of a VM, unless its row has changed since it was looked at.
+
+    While it is Unknown at the source of its move the target is kept: it may be there.
+    """
     row = load_vm(connection, believed.uuid)
     if row is None or row.turn != believed.turn:
         return False
     values: dict[str, Any] = {"state": found.state, "host_uuid": found.host_uuid}
     if found.host_uuid != believed.host_uuid:
         values["last_host_uuid"] = believed.host_uuid
-    change_vm(connection, believed.uuid, **values, destination_host_uuid=None)
-    for host in {believed.host_uuid, believed.destination_uuid, found.host_uuid} - {None}:
-        recount(connection, str(host), memory_ratio)
+        host = load_host(connection, found.host_uuid) if found.host_uuid is not None else None
+        values |= {"cluster_uuid": host.cluster_uuid} if host is not None else {}
+    if found.state is not State.UNKNOWN or found.host_uuid != believed.host_uuid:
+        values["destination_host_uuid"] = None
+    change_vm(connection, believed.uuid, **values)
+    for each in {believed.host_uuid, believed.destination_uuid, found.host_uuid} - {None}:
+        recount(connection, str(each), memory_ratio)
     return True
 
 
@@ -105,21 +132,43 @@ async def look(services: Services, uuid: str) -> None:
 
 async def settle(services: Services, uuid: str) -> None:
     """Write how a VM really is after a job on it has failed; Unknown when its host does not answer."""
-    believed = await services.db.read(load_believed, uuid)
-    if believed is None or believed.host_uuid is None or believed.state not in UNDER_WAY:
-        return
-    found = await _left(services, uuid, believed.host_uuid)
-    if believed.destination_uuid is not None:
-        found = after_move(found, await _left(services, uuid, believed.destination_uuid))
-    await _note(services, believed, found)
+    async with _settling.of(uuid):
+        believed = await services.db.read(load_believed, uuid)
+        if believed is None or believed.host_uuid is None or believed.state not in UNDER_WAY:
+            return
+        hosts = [host for host in (believed.host_uuid, believed.destination_uuid) if host is not None]
+        absent = [host for host in hosts if await services.db.read(load_endpoint, host) is None]
+        await _note(services, believed, await _find(services, believed, believed.host_uuid))
+    for host in absent:  # one that was connected meanwhile has left the VM to the job
+        try:
+            await follow_event(services, host, VmEvent(uuid=uuid))
+        except HardpointError as error:
+            log.warning("VM not looked at", extra={"vm": uuid, "reason": error.details})
 
 
-async def _left(services: Services, uuid: str, host_uuid: str) -> Found:
-    """Return how a host says that a VM is which a job has left."""
+async def _settle_lost(services: Services, uuid: str) -> None:
+    """Write where a VM is by now that was lost on its way to another host."""
+    async with _settling.of(uuid):
+        believed = await services.db.read(load_believed, uuid)
+        if believed is not None and believed.is_lost and believed.host_uuid is not None:
+            await _note(services, believed, await _find(services, believed, believed.host_uuid))
+
+
+async def _find(services: Services, believed: Believed, host_uuid: str) -> Found:
+    """Return how its hosts say that a VM is which a job has left."""
+    target = believed.destination_uuid
+    source = await _left(services, believed.uuid, host_uuid, sending=target is not None)
+    return source if target is None else after_move(source, await _left(services, believed.uuid, target))
+
+
+async def _left(services: Services, uuid: str, host_uuid: str, *, sending: bool = False) -> Found:
+    """Return how a host says that a VM is which a job has left; it keeps one first that it may be sending."""
     endpoint = await services.db.read(load_endpoint, host_uuid)
     if endpoint is None:
         return Found(State.UNKNOWN, host_uuid)
     try:
+        if sending:
+            await keep_domain(services, uuid, endpoint)
         seen = await look_at(services, uuid, endpoint)
     except HardpointError as error:
         log.warning("VM not looked at", extra={"vm": uuid, "reason": error.details})
@@ -144,6 +193,9 @@ async def follow_event(services: Services, host_uuid: str, event: VmEvent) -> No
     endpoint = await services.db.read(load_endpoint, host_uuid)
     if believed is None or endpoint is None or believed.state in UNDER_WAY:
         return
+    if believed.is_lost:
+        await _settle_lost(services, event.uuid)
+        return
     seen = await look_at(services, event.uuid, endpoint)
     await _note(services, believed, what_is(believed, host_uuid, seen))
 
@@ -160,13 +212,18 @@ async def follow_connected(services: Services, host_uuid: str) -> None:
     reply = await services.fleet.call(endpoint, ListVms(), task)
     services.fleet.acknowledge(endpoint, task)
     seen = {vm.uuid: vm for vm in reply.vms}
+    lost = []
     for uuid in sorted(rows.keys() | seen.keys()):
         believed = rows.get(uuid) or await services.db.read(load_believed, uuid)
         if believed is None:
             log.warning("a VM that is not known here runs on a host", extra={"host": host_uuid, "vm": uuid})
+        elif believed.is_lost:
+            lost.append(uuid)
         else:
             await _note(services, believed, what_is(believed, host_uuid, seen.get(uuid)))
     await services.db.write(recount, host_uuid, services.global_settings[MEMORY_RATIO])
+    # They wait for other hosts: last, and side by side.
+    await asyncio.gather(*(_settle_lost(services, uuid) for uuid in lost))
 
 
 async def follow_lost(services: Services, host_uuid: str) -> None:
@@ -185,20 +242,24 @@ def doubt(connection: Connection, host_uuid: str) -> None:
 
 
 def had_vms(connection: Connection, host_uuid: str) -> bool:
-    """Say whether a host has a VM, or was the last one of a VM."""
+    """Say whether a host has a VM, was the last one of a VM, or may be the next one."""
     vms = vm_table.c
-    mine = (vms.host_uuid == host_uuid) | (vms.last_host_uuid == host_uuid)
+    mine = _at(host_uuid) | (vms.last_host_uuid == host_uuid)
     return connection.execute(select(vms.uuid).where(mine).limit(1)).first() is not None
 
 
 def load_on_host(connection: Connection, host_uuid: str) -> list[Believed]:
-    """Return what is believed of a host's VMs."""
-    query = select(vm_table).where(vm_table.c.host_uuid == host_uuid)
+    """Return what is believed of a host's VMs, and of those that are on their way to it."""
+    query = select(vm_table).where(_at(host_uuid))
     return [_believed(row) for row in connection.execute(query)]
 
 
+def _at(host_uuid: str) -> ColumnElement[bool]:
+    return (vm_table.c.host_uuid == host_uuid) | (vm_table.c.destination_host_uuid == host_uuid)
+
+
 async def _note(services: Services, believed: Believed, found: Found | None) -> None:
-    if found is None:
+    if found is None or (believed.state, believed.host_uuid) == (found.state, found.host_uuid):
         return
     ratio = services.global_settings[MEMORY_RATIO]
     if await services.db.write(save_found, believed, found, ratio):

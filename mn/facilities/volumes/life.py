@@ -31,6 +31,7 @@ from mn.facilities.volumes.tables import (
     snapshots_of,
     volume_table,
 )
+from mn.facilities.volumes.use import DETACHING, volume_in
 from mn.rest.services import Job
 
 FORMAT = "qcow2"
@@ -55,7 +56,10 @@ class NewVolume(msgspec.Struct, frozen=True):
 
 
 class Disk(msgspec.Struct, frozen=True):
-    """A disk of a VM: `path` is within `storage`, `host_path` what its host opens."""
+    """A disk of a VM: `path` is within `storage`, `host_path` what its host opens.
+
+    `leaving` says that the VM is to let go of it.
+    """
 
     volume_uuid: str
     type: str
@@ -66,6 +70,7 @@ class Disk(msgspec.Struct, frozen=True):
     size: int
     device_id: int
     host_uuid: str | None
+    leaving: bool
 
 
 def disks_of(connection: Connection, vm_uuid: str) -> list[Disk]:
@@ -84,6 +89,19 @@ def note_attached(connection: Connection, uuid: str, vm_uuid: str, device_id: in
 def note_detached(connection: Connection, uuid: str) -> None:
     """Write that a volume is no VM's."""
     change_volume(connection, uuid, vm_instance_uuid=None, device_id=None)
+
+
+def begin_detaching(connection: Connection, uuid: str) -> None:
+    """Write that a volume's VM is to let go of it. Raises HardpointError (SYS.1003, VOLUME.1000)."""
+    volume_in(connection, uuid, "Ready")
+    change_volume(connection, uuid, status=DETACHING)
+
+
+def end_detaching(connection: Connection, uuid: str) -> None:
+    """Write that a volume may be used again, by its VM or others."""
+    row = load_volume(connection, uuid)
+    if row is not None and row.status == DETACHING:
+        change_volume(connection, uuid, status="Ready")
 
 
 async def create_root_volume(
@@ -374,4 +392,5 @@ def _disk(connection: Connection, row: Row[Any]) -> Disk:
         row.size,
         row.device_id or 0,
         row.host_uuid,
+        row.status == DETACHING,
     )

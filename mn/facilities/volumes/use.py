@@ -15,6 +15,9 @@ from mn.facilities.common import find
 from mn.facilities.primary_storage.refusals import refused
 from mn.facilities.volumes.tables import VOLUME, volume_table
 
+DETACHING = "Detaching"
+"""Status of a volume that its VM is to let go of: nothing is done with it, and no start brings it back."""
+
 Runs = Callable[[Connection, str], bool]
 """Says whether the VM with a uuid has its disks open."""
 
@@ -55,10 +58,13 @@ def quiet_volume(connection: Connection, uuid: str) -> Row[Any]:
 
 
 def check_disks(connection: Connection, vm_uuid: str) -> None:
-    """Raise HardpointError (VOLUME.1000) when one of a VM's volumes is worked on: it may not start."""
+    """Raise HardpointError (VOLUME.1000) when one of a VM's volumes is worked on: it may not start.
+
+    It starts without one that it is to let go of.
+    """
     mine = (volume_table.c.vm_instance_uuid == vm_uuid) & volume_table.c.path.is_not(None)
     for uuid in connection.execute(select(volume_table.c.uuid).where(mine)).scalars().all():
-        volume_in(connection, uuid, "Ready")
+        volume_in(connection, uuid, "Ready", DETACHING)
 
 
 def detached_volume(connection: Connection, uuid: str, *statuses: str) -> Row[Any]:

@@ -95,3 +95,24 @@ def test_a_data_volume_goes_with_its_vm(scene: Scene, libvirtd: Libvirtd) -> Non
     assert admin.run("DELETE", f"/vm-instances/{vm}", None).status == 200
     assert scene.act(vm, "expungeVmInstance").status == 200
     assert scene.volume(volume).get("vmInstanceUuid") is None, "data volumes outlive their VM"
+
+
+def test_a_vm_that_reboots_before_it_has_let_go_of_a_volume_comes_up_without_it(
+    scene: Scene, libvirtd: Libvirtd
+) -> None:
+    admin = scene.admin
+    patience = "/global-configurations/vm/stop.patience/actions"
+    assert admin.run("PUT", patience, {"updateGlobalConfig": {"value": "0"}}).status == 200
+    vm = admin.create("/vm-instances", name="vm", zoneUuid=scene.zone, cpuNum=1, memorySize=64 * MB)["uuid"]
+    volume = admin.create("/volumes/data", name="v", diskSize=8 * MB)["uuid"]
+    assert admin.run("POST", f"/volumes/{volume}/vm-instances/{vm}", {}).status == 200
+    detaching = admin.call("DELETE", f"/volumes/{volume}/vm-instances")  # it has no system that could let go
+    wait_until(lambda: scene.volume(volume)["status"] == "Detaching", "it is not detached", TIMEOUT_S)
+    assert scene.volume(volume)["vmInstanceUuid"] == vm
+    assert scene.act(vm, "rebootVmInstance").status == 200
+    assert volume not in libvirtd.virsh("dumpxml", vm).stdout
+    detached = admin.wait(detaching.location)
+    assert detached.status == 200, detached
+    row = scene.volume(volume)
+    assert (row["status"], row.get("vmInstanceUuid")) == ("Ready", None)
+    assert scene.vm(vm)["state"] == "Running"

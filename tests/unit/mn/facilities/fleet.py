@@ -8,6 +8,7 @@ from sqlalchemy import Connection, StaticPool, Table, create_engine, event, inse
 
 from kvmagent.protocol_vms import VmSeen, VmState
 from mn import facilities
+from mn.db.functions import register_functions
 from mn.db.schema import metadata
 from mn.facilities.clusters import cluster_table
 from mn.facilities.hosts.tables import host_table
@@ -15,6 +16,7 @@ from mn.facilities.pci.tables import pci_table
 from mn.facilities.primary_storage.tables import NFS, primary_storage_table
 from mn.facilities.usb.tables import usb_table
 from mn.facilities.vms.tables import vm_table
+from mn.facilities.volumes.tables import volume_table
 from mn.facilities.zones import zone_table
 
 ZONE, CLUSTER, HOST, VM, STORAGE = "1" * 32, "2" * 32, "a" * 32, "e" * 32, "5" * 32
@@ -26,6 +28,7 @@ def new_connection() -> Connection:
     facilities.load()
     engine = create_engine("sqlite://", poolclass=StaticPool)
     event.listen(engine, "connect", lambda db, _: db.execute("PRAGMA foreign_keys=ON"))
+    event.listen(engine, "connect", lambda db, _: register_functions(db))
     metadata.create_all(engine)
     connection = engine.connect()
     fill(connection)
@@ -141,6 +144,25 @@ def put_storage(connection: Connection, **changed: Any) -> None:
         "initialised": True,
     }
     put(connection, primary_storage_table, **{**values, **changed})
+
+
+def put_volume(connection: Connection, uuid: str, **changed: Any) -> None:
+    """Insert a data volume on the storage, the VM's first one."""
+    values = {
+        "uuid": uuid,
+        "name": "volume",
+        "primary_storage_uuid": STORAGE,
+        "vm_instance_uuid": VM,
+        "type": "Data",
+        "format": "qcow2",
+        "size": 2**20,
+        "device_id": 1,
+        "state": "Enabled",
+        "status": "Ready",
+        "is_shareable": False,
+        "path": f"dataVolumes/vol-{uuid}/{uuid}.qcow2",
+    }
+    put(connection, volume_table, **{**values, **changed})
 
 
 def seen_vm(uuid: str, *devices: str) -> VmSeen:

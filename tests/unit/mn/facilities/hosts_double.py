@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
 
 from sqlalchemy import Connection
 
+from agentkit.errors import HardpointError
 from agentkit.wire import Command
+from mn.db.engine import Database
+from mn.db.global_settings import GlobalSetting
+from mn.db.schema import new_uuid
 from mn.fleet.client import Endpoint
-from mn.rest.services import Services
+from mn.jobs.job import JournalledStep
+from mn.jobs.journal import Journal, NewJob, read_steps
+from mn.rest.services import Job, Services
 
 T = TypeVar("T")
 
 
 class HostsDouble:
-    """`asked` are the commands that hosts have been given; those of a kind in `held` wait to be let go."""
+    """`asked` are the commands that hosts have been given; those of a kind in `held` wait to be let go.
+
+    A reply that is a function is called with the host's uuid, one that is an error is raised.
+    """
 
     def __init__(self, connection: Connection, replies: dict[type[Command[Any]], Any]) -> None:
-        self.db = self.fleet = self
+        self.db = self.fleet = self.vault = self
+        self.global_settings = _Defaults()
         self.asked: list[Command[Any]] = []
+        self.hosts_asked: list[str] = []
         self.held: dict[type[Command[Any]], asyncio.Event] = {}
         self._connection = connection
         self._replies = replies
@@ -34,11 +45,19 @@ class HostsDouble:
 
     write = read
 
-    async def call(self, _endpoint: Endpoint, command: Command[Any], _task_uuid: str) -> Any:
+    def open(self, sealed: str, _purpose: str) -> str:
+        return sealed
+
+    async def call(self, endpoint: Endpoint, command: Command[Any], _task_uuid: str) -> Any:
         self.asked.append(command)
+        self.hosts_asked.append(endpoint.host_uuid)
         if type(command) in self.held:
             await self.held[type(command)].wait()
-        return self._replies[type(command)]
+        reply = self._replies[type(command)]
+        said = reply(endpoint.host_uuid) if callable(reply) else reply
+        if isinstance(said, HardpointError):
+            raise said
+        return said
 
     def acknowledge(self, _endpoint: Endpoint, _task_uuid: str) -> None:
         """Nothing is kept here."""
@@ -46,3 +65,23 @@ class HostsDouble:
     async def until_asked(self, kind: type[Command[Any]]) -> None:
         while not any(isinstance(command, kind) for command in self.asked):
             await asyncio.sleep(0)
+
+    async def run(self, work: Callable[[Job], Awaitable[T]]) -> T:
+        """Run a job to its end, undone when it fails."""
+        journal = Journal(cast("Database", self))
+        job: Job = Job(new_uuid(), self.services, journal, lambda _: None)
+        await journal.append(NewJob(job.uuid, "Test", "{}", "digest", "[]", 0, ()))
+        try:
+            return await work(job)
+        except HardpointError:
+            rows = read_steps(self._connection, job.uuid)
+            job.known = {row.position: JournalledStep(row.name, row.result, row.error, False) for row in rows}
+            assert await job.undo_all() == []
+            raise
+
+
+class _Defaults:
+    """Settings that nobody has changed."""
+
+    def __getitem__(self, setting: GlobalSetting) -> float:
+        return setting.default

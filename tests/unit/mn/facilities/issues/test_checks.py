@@ -197,6 +197,13 @@ def test_a_vm_of_which_nobody_knows_whether_it_runs(connection: Connection) -> N
     assert found(connection, "VM.UNKNOWN") == []
 
 
+def test_a_vm_that_was_lost_on_its_way_to_another_host(connection: Connection) -> None:
+    put_host(connection, OTHER)
+    put_vm(connection, state="Unknown", destination_host_uuid=OTHER)
+    (finding,) = found(connection, "VM.UNKNOWN")
+    assert f"on its way to host host-bbbb ({OTHER}), which is Connected" in finding.evidence
+
+
 def test_every_check_says_what_helps_and_names_an_operation_of_the_api() -> None:
     facilities.load()
     checks = known_checks().values()

@@ -10,8 +10,7 @@ from mn.db.global_settings import GlobalSettings
 from mn.facilities.hosts.tables import host_table
 from mn.facilities.vms.allocation import Wish, place_vm
 from mn.facilities.vms.tables import load_vm
-from mn.facilities.volumes.tables import volume_table
-from tests.unit.mn.facilities.fleet import HOST, VM, new_connection, put, put_vm
+from tests.unit.mn.facilities.fleet import HOST, VM, new_connection, put_vm, put_volume
 
 VOLUME = "d" * 32
 SETTINGS = GlobalSettings(None)  # type: ignore[arg-type]
@@ -24,9 +23,7 @@ def stopped_vm(status: str, path: str | None) -> Connection:
     room |= {"available_cpu_capacity": 4, "available_memory_capacity": 2**33}
     connection.execute(update(host_table).where(host_table.c.uuid == HOST).values(**room))
     put_vm(connection, state="Stopped", host_uuid=None)
-    values = {"uuid": VOLUME, "name": "v", "type": "Data", "size": 1, "state": "Enabled"}
-    where = {"is_shareable": False, "path": path, "vm_instance_uuid": VM}
-    put(connection, volume_table, **values, **where, status=status)
+    put_volume(connection, VOLUME, name="v", status=status, path=path, primary_storage_uuid=None)
     return connection
 
 

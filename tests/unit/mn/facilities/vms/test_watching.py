@@ -68,6 +68,8 @@ GONE = Found(State.STOPPED, None)
     [
         (State.RUNNING, GONE, HERE),
         (State.RUNNING, Found(State.PAUSED, ELSEWHERE), HERE),
+        (State.RUNNING, Found(State.UNKNOWN, ELSEWHERE), HERE),
+        (State.RUNNING, Found(State.RUNNING, ELSEWHERE), ELSEWHERE),
         (State.PAUSED, Found(State.RUNNING, ELSEWHERE), ELSEWHERE),
         (State.UNKNOWN, Found(State.PAUSED, ELSEWHERE), HERE),
         (State.PAUSED, Found(State.PAUSED, ELSEWHERE), HERE),
@@ -83,3 +85,18 @@ def test_a_vm_whose_move_has_failed_is_where_both_hosts_say(
     source: State | None, target: Found, found: str | None
 ) -> None:
     assert after_move(Found(source, HERE) if source else GONE, target).host_uuid == found
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "state"),
+    [
+        (State.PAUSED, GONE, State.PAUSED),
+        (State.PAUSED, Found(State.PAUSED, ELSEWHERE), State.UNKNOWN),
+        (State.PAUSED, Found(State.UNKNOWN, ELSEWHERE), State.UNKNOWN),
+        (State.UNKNOWN, Found(State.PAUSED, ELSEWHERE), State.UNKNOWN),
+    ],
+)
+def test_one_that_may_have_left_and_may_not_have_come_is_unknown(
+    source: State, target: Found, state: State
+) -> None:
+    assert after_move(Found(source, HERE), target) == Found(state, HERE)
