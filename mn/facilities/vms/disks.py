@@ -12,6 +12,7 @@ from kvmagent.protocol_vms import AttachVmDisk, DetachVmDisk
 from mn.facilities.common import inventory
 from mn.facilities.primary_storage.connecting import usable_hosts
 from mn.facilities.primary_storage.tables import storages_of_cluster
+from mn.facilities.undoing import undoing
 from mn.facilities.vms.allocation import Placed
 from mn.facilities.vms.domain_disks import load_disks
 from mn.facilities.vms.life import placed
@@ -216,14 +217,16 @@ async def unplug(services: Services, volume_uuid: str, vm_uuid: str, at: Placed,
 
 async def plug_again(services: Services, volume_uuid: str, vm_uuid: str, at: Placed, task_uuid: str) -> None:
     """Have a VM keep a volume after all."""
-    await plug(services, volume_uuid, vm_uuid, at, f"{int(task_uuid, 16) ^ 1:032x}")
+    with undoing(services, at.endpoint, task_uuid) as task:
+        await plug(services, volume_uuid, vm_uuid, at, task)
 
 
 async def unplug_again(
     services: Services, volume_uuid: str, vm_uuid: str, at: Placed, task_uuid: str
 ) -> None:
     """Have a VM not have a volume after all."""
-    await unplug(services, volume_uuid, vm_uuid, at, f"{int(task_uuid, 16) ^ 1:032x}")
+    with undoing(services, at.endpoint, task_uuid) as task:
+        await unplug(services, volume_uuid, vm_uuid, at, task)
 
 
 def _refused(details: str, remedy: str) -> HardpointError:
