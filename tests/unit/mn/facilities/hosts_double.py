@@ -22,7 +22,8 @@ class HostsDouble:
     """
 
     def __init__(self, connection: Connection, replies: dict[type[Command[Any]], Any]) -> None:
-        self.db = self.fleet = self
+        self.db: Any = self
+        self.fleet = self
         self.vault = Vault(b"key of a test")
         self.asked: list[Command[Any]] = []
         self.held: dict[type[Command[Any]], asyncio.Event] = {}
