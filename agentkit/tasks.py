@@ -1,11 +1,14 @@
-"""The tasks of an agent: each is run once, a bounded number at a time, and followed by whoever asks."""
+"""The tasks of an agent: each is run once, a bounded number at a time, and followed by whoever asks.
+
+Tasks that take long and others are bounded apart: many transfers do not keep a VM from being stopped.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from typing import Any, Generic, TypeVar, Union
 
 import msgspec
@@ -18,7 +21,9 @@ from agentkit.wire import Command, EventKind, TaskReport, TaskState
 log = logging.getLogger(__name__)
 
 RUNNING_MAX = 16
+"""So many tasks that take long run at a time, and as many others."""
 WAITING_MAX = 1000
+"""So many tasks that take long may wait or run, and as many others."""
 WAIT_MAX_S = 60.0
 PRUNE_EVERY_S = 3600.0
 _RETRY_MIN_S = 0.5
@@ -26,6 +31,14 @@ _RETRY_MAX_S = 30.0
 
 C = TypeVar("C")
 Handler = Callable[[C, Any], Awaitable[Any]]
+
+
+class _Lane:
+    """Tasks that wait for each other: `turns` is held while one runs, `uuids` are all that have not ended."""
+
+    def __init__(self, running_max: int) -> None:
+        self.turns = asyncio.Semaphore(running_max)
+        self.uuids: set[str] = set()
 
 
 class TaskDesk(Generic[C]):
@@ -51,7 +64,7 @@ class TaskDesk(Generic[C]):
         self._rerunnable = frozenset(rerunnable)
         self._commands = _decoder(tuple(handlers))
         self._running_max = running_max
-        self._turns = asyncio.Semaphore(running_max)
+        self._quick, self._long = _Lane(running_max), _Lane(running_max)
         self._refusing = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._accepting: dict[str, asyncio.Future[None]] = {}
@@ -68,13 +81,13 @@ class TaskDesk(Generic[C]):
         Raises HardpointError: SYS.1007 for a body that is no command, SYS.1006 for another body than the
         first time, SYS.1010 when the agent is stopping or has too much to do.
         """
-        digest = self._digest(body)
+        kind, digest = self._examine(body)
         while uuid in self._accepting:
             await asyncio.wait({self._accepting[uuid]})
         if self._journal.knows(uuid):
             self._journal.check_same(uuid, digest)
         else:
-            await self._accept(uuid, digest, body)
+            await self._accept(uuid, kind, digest, body)
         return await self.follow(uuid, wait_s)
 
     async def follow(self, uuid: str, wait_s: float) -> TaskReport:
@@ -138,10 +151,9 @@ class TaskDesk(Generic[C]):
         """Remove old results now."""
         await self._journal.prune()
 
-    def _digest(self, body: bytes) -> str:
+    def _examine(self, body: bytes) -> tuple[type[Command[Any]], str]:
         try:
-            self._commands.decode(body)
-            return body_digest(body)
+            return type(self._commands.decode(body)), body_digest(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             details = f"the body is no command that this agent knows: {error}"
             remedy = "see that the management node and the agent are of the same version"
@@ -149,21 +161,26 @@ class TaskDesk(Generic[C]):
                 "SYS.1007", "Invalid argument", details, remedy=remedy, blame=Blame.CALLER
             ) from error
 
-    async def _accept(self, uuid: str, digest: str, body: bytes) -> None:
-        if len(self._tasks) >= WAITING_MAX:
-            details = f"{len(self._tasks)} tasks are waiting or running"
+    def _lane_of(self, kind: type[Command[Any]]) -> _Lane:
+        return self._long if kind.takes_long else self._quick
+
+    async def _accept(self, uuid: str, kind: type[Command[Any]], digest: str, body: bytes) -> None:
+        lane = self._lane_of(kind)
+        if len(lane.uuids) >= WAITING_MAX:
+            details = f"{len(lane.uuids)} tasks are waiting or running"
             raise HardpointError("SYS.1010", "Unavailable", details, remedy="send the task again later")
         if self._refusing:
             details = "the agent is stopping and takes no new tasks"
             raise HardpointError(
                 "SYS.1010", "Unavailable", details, remedy="send the task again when it is back"
             )
-        started = len(self._tasks) + len(self._accepting) < self._running_max
+        started = len(lane.uuids) < self._running_max
+        lane.uuids.add(uuid)
         accepted = self._accepting[uuid] = asyncio.get_running_loop().create_future()
         try:
             # Shielded, so that a caller who hangs up does not leave a file that nobody looks after.
             await asyncio.shield(
-                asyncio.ensure_future(self._enter(uuid, digest, body, accepted, started=started))
+                asyncio.ensure_future(self._enter(uuid, lane, digest, body, accepted, started=started))
             )
         except OSError as error:
             details = f"the task cannot be written to the journal: {error}"
@@ -171,27 +188,40 @@ class TaskDesk(Generic[C]):
             raise HardpointError("SYS.1000", "Internal error", details, remedy=remedy) from error
 
     async def _enter(
-        self, uuid: str, digest: str, body: bytes, accepted: asyncio.Future[None], *, started: bool
+        self,
+        uuid: str,
+        lane: _Lane,
+        digest: str,
+        body: bytes,
+        accepted: asyncio.Future[None],
+        *,
+        started: bool,
     ) -> None:
         try:
             entry = await self._journal.accept(uuid, digest, body, started=started)
-            self._launch(entry)
+            self._launch(entry, self._run(entry, lane))
+        except BaseException:
+            lane.uuids.discard(uuid)
+            raise
         finally:
             del self._accepting[uuid]
             accepted.set_result(None)
 
-    def _launch(self, entry: Entry, report: TaskReport | None = None) -> None:
-        work = self._run(entry) if report is None else self._conclude(entry, report)
+    def _launch(self, entry: Entry, work: Coroutine[Any, Any, None]) -> None:
         self._tasks[entry.uuid] = task = asyncio.get_running_loop().create_task(
             work, name=f"task {entry.uuid}"
         )
         task.add_done_callback(lambda _: self._tasks.pop(entry.uuid, None))
 
-    async def _run(self, entry: Entry) -> None:
-        async with self._turns:
-            await self._retrying(entry, lambda: self._journal.start(entry))
-            report = await self._call(entry)
-            await self._conclude(entry, report)
+    async def _run(self, entry: Entry, lane: _Lane) -> None:
+        lane.uuids.add(entry.uuid)
+        try:
+            async with lane.turns:
+                await self._retrying(entry, lambda: self._journal.start(entry))
+                report = await self._call(entry)
+                await self._conclude(entry, report)
+        finally:
+            lane.uuids.discard(entry.uuid)
 
     async def _conclude(self, entry: Entry, report: TaskReport) -> None:
         await self._retrying(entry, lambda: self._journal.finish(entry, report))
@@ -236,13 +266,13 @@ class TaskDesk(Generic[C]):
         else:
             if not entry.started or type(command) in self._rerunnable:
                 log.info("task run again after a restart", extra={"task": entry.uuid})
-                self._launch(entry)
+                self._launch(entry, self._run(entry, self._lane_of(type(command))))
                 return
             details = "the agent was restarted while the task ran; how far it had come is not known"
         log.warning("task not run again after a restart", extra={"task": entry.uuid, "reason": details})
         remedy = "look at the state of what it worked on, then ask for it again"
         error = HardpointError("SYS.1006", "Operation failed", details, remedy=remedy)
-        self._launch(entry, failed(entry.uuid, error))
+        self._launch(entry, self._conclude(entry, failed(entry.uuid, error)))
 
 
 @functools.cache

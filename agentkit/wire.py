@@ -18,7 +18,7 @@ Errors are answered with `ErrorBody` and a status of 400 or more.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 import msgspec
 
@@ -36,7 +36,13 @@ class Wire(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Command(Wire, Generic[R], tag_field="command"):
-    """Base of all commands; the type argument is the reply."""
+    """Base of all commands; the type argument is the reply.
+
+    Those of which one may take an hour say `takes_long`: agents do so many of them at a time, and beside them
+    as many of the others, which would wait for these otherwise.
+    """
+
+    takes_long: ClassVar[bool] = False
 
     @classmethod
     def reply_type(cls) -> type[R]:

@@ -6,7 +6,7 @@ Beside the commands the agent serves image contents on the same port, to whoever
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -185,6 +185,7 @@ class ImportImage(Command[StoredImage], tag="importImage"):
     when there is a `source`, whose certificate is checked by the fleet's authority, the content by `sha256`.
     """
 
+    takes_long: ClassVar[bool] = True
     pool: PoolName
     image: ImageDescription
     source: str | None = None
@@ -222,6 +223,7 @@ class PurgeTrashReply(Wire):
 class PurgeTrash(Command[PurgeTrashReply], tag="purgeTrash"):
     """Remove what has been in a pool's trash for its time and is below nothing."""
 
+    takes_long: ClassVar[bool] = True
     pool: PoolName
 
 
@@ -238,6 +240,7 @@ class DropClones(Command[DropClonesReply], tag="dropClones"):
     clones of stays.
     """
 
+    takes_long: ClassVar[bool] = True
     pools: list[PoolName]
 
 

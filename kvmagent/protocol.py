@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import ClassVar
 
 from agentkit.wire import Command, Wire
 
@@ -268,6 +269,7 @@ class UpdateOs(Command[OsUpdateReply], tag="updateOs"):
     where there is none that is known.
     """
 
+    takes_long: ClassVar[bool] = True
     update_uuid: str
     exclude_packages: list[str]
 

@@ -9,6 +9,7 @@ has to be initialised first (`InitStorage`).
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import ClassVar
 
 import msgspec
 
@@ -167,6 +168,7 @@ class CreateDisk(Command[DiskReply], tag="createDisk"):
     An overlay may be larger than what it is on; without `size` it is as large.
     """
 
+    takes_long: ClassVar[bool] = True
     storage: StorageSpec
     path: str
     format: str
@@ -195,6 +197,7 @@ class ResizeDisk(Command[DiskReply], tag="resizeDisk"):
 class RebaseDisk(Command[DiskReply], tag="rebaseDisk"):
     """Put a qcow2 image onto another one below it, or onto none, taking over what would be lost."""
 
+    takes_long: ClassVar[bool] = True
     storage: StorageSpec
     path: str
     backing: str | None
@@ -227,6 +230,7 @@ class PurgeTrashReply(Wire):
 class PurgeTrash(Command[PurgeTrashReply], tag="purgeTrash"):
     """Remove what has been in the storage's trash for longer than `older_than_s`."""
 
+    takes_long: ClassVar[bool] = True
     storage: StorageSpec
     older_than_s: int
 
@@ -246,6 +250,7 @@ class OfferFile(Command[OfferFileReply], tag="offerFile"):
     Who shows `token` gets it; nothing of the file may change meanwhile.
     """
 
+    takes_long: ClassVar[bool] = True
     storage: StorageSpec
     path: str
     offer_uuid: str
@@ -270,6 +275,7 @@ class FetchFile(Command[DiskReply], tag="fetchFile"):
     a `source_format` other than `format` is converted; it may stand on nothing then.
     """
 
+    takes_long: ClassVar[bool] = True
     storage: StorageSpec
     path: str
     url: str
@@ -288,6 +294,7 @@ class CopyFile(Command[DiskReply], tag="copyFile"):
     With a `source_format` other than `format` it is converted, with all that it stands on.
     """
 
+    takes_long: ClassVar[bool] = True
     source: StorageSpec
     source_path: str
     storage: StorageSpec

@@ -6,6 +6,7 @@ A host knows of a VM only while it runs: what it is made of comes with the comma
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import ClassVar
 
 import msgspec
 
@@ -212,6 +213,7 @@ class MigrateVm(Command[VmReport], tag="migrateVm"):
     `downtime_ms` is for how long it may stand still at the end.
     """
 
+    takes_long: ClassVar[bool] = True
     uuid: str
     url: str
     token: str

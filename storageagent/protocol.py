@@ -10,6 +10,8 @@ Beside the commands the agent serves image contents on the same port, to whoever
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from agentkit.images import DownloadGrant, ImageDescription, Lifetime, StoredImage, TransferProgress, Uuid
 from agentkit.wire import Command, Wire
 
@@ -79,6 +81,7 @@ class ImportImage(Command[StoredImage], tag="importImage"):
     authority, the content by `sha256`.
     """
 
+    takes_long: ClassVar[bool] = True
     image: ImageDescription
     source: str | None = None
     sha256: str | None = None
@@ -90,6 +93,7 @@ class CopyImage(Command[StoredImage], tag="copyImage"):
     `source` is the other agent's URL, `token` one of its download grants. Fails as ImportImage does.
     """
 
+    takes_long: ClassVar[bool] = True
     image_uuid: Uuid
     source: str
     token: str
@@ -117,6 +121,7 @@ class BeginUpload(Command[UploadGrant], tag="beginUpload"):
 class FinishUpload(Command[StoredImage], tag="finishUpload"):
     """Make an image of what was uploaded; refused (SYS.1006) when its size or SHA-256 is another one."""
 
+    takes_long: ClassVar[bool] = True
     image_uuid: Uuid
     size_bytes: int
     sha256: str | None = None
@@ -141,6 +146,7 @@ class VerifyImageReply(Wire):
 class VerifyImage(Command[VerifyImageReply], tag="verifyImage"):
     """Read all of an image and check it."""
 
+    takes_long: ClassVar[bool] = True
     image_uuid: Uuid
 
 
@@ -178,3 +184,5 @@ class ReclaimReply(Wire):
 
 class ReclaimSpace(Command[ReclaimReply], tag="reclaimSpace"):
     """Remove the chunks that no image and no import needs."""
+
+    takes_long: ClassVar[bool] = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from sqlalchemy import (
@@ -59,18 +60,20 @@ class Sessions:
         self._db = db
         self._settings = settings
         self._cache: dict[str, Session] = {}
+        self._ended = 0
+        """Counts the times that sessions were ended: what was read before one is not cached after it."""
 
     async def open(self, account_uuid: str, *, admin: bool) -> Session:
         """Return a new session. Raises HardpointError (ID.1006) when the account has too many."""
-        now = now_s()
+        now, ended = now_s(), self._ended
         session = Session(new_uuid(), account_uuid, admin, now, now + self._lifetime_s())
         await self._db.write(_insert, session, int(self._settings[SESSIONS_PER_ACCOUNT]))
-        self._cache[session.uuid] = session
+        self._remember(session, ended)
         return session
 
     async def check(self, uuid: str, *, slide: bool = True) -> Session:
         """Return a live session and move its end. Raises HardpointError (ID.1001) when there is none."""
-        now = now_s()
+        now, ended = now_s(), self._ended
         session = self._cache.get(uuid) or await self._db.read(_load, uuid)
         if session is None or session.expire_date <= now:
             self._cache.pop(uuid, None)
@@ -85,31 +88,46 @@ class Sessions:
         if slide and end - session.expire_date >= SLIDE_GRANULARITY_S:
             session = replace(session, expire_date=end)
             await self._db.write(_slide, uuid, end)
-        self._cache[uuid] = session
+        self._remember(session, ended)
         return session
 
     async def renew(self, uuid: str, duration_s: int | None) -> Session:
         """Move a live session's end to `duration_s` from now, None: as a new one's. Raises HardpointError
         (ID.1001) when there is none.
         """
+        ended = self._ended
         known = await self.check(uuid, slide=False)
         session = replace(known, expire_date=now_s() + (duration_s or self._lifetime_s()))
         await self._db.write(_slide, uuid, session.expire_date)
-        self._cache[uuid] = session
+        self._remember(session, ended)
         return session
+
+    def _remember(self, session: Session, ended: int) -> None:
+        """Cache a session unless some were ended since `ended` was noted: it may be one of them."""
+        if ended == self._ended:
+            self._cache[session.uuid] = session
 
     def _lifetime_s(self) -> int:
         return int(self._settings[SESSION_TIMEOUT])
 
     async def close(self, uuid: str) -> None:
         """End a session; nothing happens when there is none."""
-        self._cache.pop(uuid, None)
-        await self._db.write(_delete, uuid)
+        try:
+            await self._db.write(_delete, uuid)
+        finally:
+            self._forget(lambda session: session.uuid == uuid)
 
     async def close_account(self, account_uuid: str) -> None:
         """End all sessions of an account."""
-        self._cache = {u: s for u, s in self._cache.items() if s.account_uuid != account_uuid}
-        await self._db.write(_delete_account, account_uuid)
+        try:
+            await self._db.write(_delete_account, account_uuid)
+        finally:
+            self._forget(lambda session: session.account_uuid == account_uuid)
+
+    def _forget(self, ended: Callable[[Session], bool]) -> None:
+        """Drop sessions whose rows are gone from the cache, and keep out of it who read these rows before."""
+        self._ended += 1
+        self._cache = {u: s for u, s in self._cache.items() if not ended(s)}
 
     async def purge(self) -> None:
         """Forget expired sessions."""

@@ -17,6 +17,7 @@ from mn.facilities.backup_storage.tables import (
     load_storage,
 )
 from mn.facilities.servers import ServerObserver
+from mn.facilities.undoing import undoing
 from mn.fleet.agents import STORAGE_AGENT
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Target
@@ -47,7 +48,8 @@ async def release_store(services: Services, endpoint: Endpoint, _url: str, task_
     """Give the server back; the images stay in its folder. An agent that does not answer holds nothing."""
     command = Release(host_uuid=endpoint.host_uuid, fleet_uuid=services.fleet.fleet_uuid)
     try:
-        await services.fleet.call(endpoint, command, f"{int(task_uuid, 16) ^ 1:032x}")
+        with undoing(services, endpoint, task_uuid) as task:
+            await services.fleet.call(endpoint, command, task)
     except HardpointError as error:
         if error.code != "HOST.1003":
             raise

@@ -148,9 +148,10 @@ async def _answers(services: Services, at: At) -> bool:
 
 
 async def _call(services: Services, at: At, command: Command[R], task_uuid: str) -> R:
-    reply = await services.fleet.call(at.endpoint, command, task_uuid)
-    services.fleet.acknowledge(at.endpoint, task_uuid)
-    return reply
+    try:
+        return await services.fleet.call(at.endpoint, command, task_uuid)
+    finally:  # a failure, too: whoever asks again is to get an answer of that time
+        services.fleet.acknowledge(at.endpoint, task_uuid)
 
 
 def _note_away(at: At, error: HardpointError) -> None:

@@ -34,6 +34,7 @@ from mn.facilities.ceph.tables import (
 from mn.facilities.ceph.urls import MonUrl
 from mn.facilities.common import find
 from mn.facilities.hosts.connecting import reporter
+from mn.facilities.undoing import undo_task
 from mn.rest.services import Job, Services
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ async def abandon_server(services: Services, login: Login, task_uuid: str, _repo
     if await services.db.read(count_users, login.server_uuid) > 1:
         return
     await services.db.write(forget_mons_on, login.server_uuid)
-    await leave_server(services, login, f"{int(task_uuid, 16) ^ 1:032x}")
+    await leave_server(services, login, undo_task(task_uuid))
 
 
 def forget_mons_on(connection: Connection, server_uuid: str) -> None:

@@ -10,6 +10,7 @@ from cephagent.protocol import AddPool, PoolReport, RemovePool
 from mn.facilities.ceph.asking import At, ask
 from mn.facilities.ceph.servers import save_report
 from mn.facilities.ceph.tables import Kind
+from mn.facilities.undoing import undoing
 from mn.rest.services import Services
 
 PoolNameParameter = Annotated[
@@ -36,7 +37,8 @@ async def undo_pool(
 ) -> None:
     """Remove a pool that was made."""
     if create:
-        await unmake_pool(services, kind, at, storage_uuid, pool, f"{int(task_uuid, 16) ^ 1:032x}")
+        with undoing(services, at.endpoint, task_uuid) as task:
+            await unmake_pool(services, kind, at, storage_uuid, pool, task)
 
 
 async def unmake_pool(

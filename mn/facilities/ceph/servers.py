@@ -114,7 +114,10 @@ async def _release(services: Services, endpoint: Endpoint, task_uuid: str) -> No
     except HardpointError:
         return
     command = Release(host_uuid=endpoint.host_uuid, fleet_uuid=services.fleet.fleet_uuid)
-    await services.fleet.call(endpoint, command, task_uuid)
+    try:
+        await services.fleet.call(endpoint, command, task_uuid)
+    finally:  # a failure, too: it is tried again
+        services.fleet.acknowledge(endpoint, task_uuid)
 
 
 async def track_servers(services: Services) -> None:

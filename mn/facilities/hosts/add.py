@@ -33,6 +33,7 @@ from mn.facilities.hosts.rules import (
 )
 from mn.facilities.hosts.tables import HOST, SEALED_FOR, host_table
 from mn.facilities.tags.rules import drop_tags
+from mn.facilities.undoing import undoing
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Target
 from mn.fleet.ssh import SshTarget
@@ -195,7 +196,8 @@ async def release_host(services: Services, endpoint: Endpoint, task_uuid: str) -
     """Give the host back; an agent that does not answer holds nothing that undeploying it leaves."""
     command = Release(host_uuid=endpoint.host_uuid, fleet_uuid=services.fleet.fleet_uuid)
     try:
-        await services.fleet.call(endpoint, command, f"{int(task_uuid, 16) ^ 1:032x}")
+        with undoing(services, endpoint, task_uuid) as task:
+            await services.fleet.call(endpoint, command, task)
     except HardpointError as error:
         if error.code != "HOST.1003":
             raise

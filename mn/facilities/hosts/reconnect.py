@@ -205,12 +205,28 @@ async def survey_known_host(services: Services, uuid: str) -> HostSurvey | None:
 
 
 async def redeploy_agent(services: Services, uuid: str, host_key: str | None, report: Report) -> Endpoint:
-    """Bring the agent to a host again; return where it listens."""
+    """Bring the agent to a host again; return where it listens.
+
+    A host that was deleted meanwhile, with its cluster, does not keep it: HardpointError (SYS.1003).
+    """
     target = await _target(services, uuid)
     if target.ssh is not None and target.ssh.host_key is None:
         login = dataclasses.replace(target.ssh, host_key=host_key)
         target = dataclasses.replace(target, ssh=login)
-    return await services.fleet.deploy(target, report)
+    try:
+        endpoint = await services.fleet.deploy(target, report)
+    except HardpointError:
+        await _leave_deleted(services, target)
+        raise
+    await _leave_deleted(services, target)
+    return endpoint
+
+
+async def _leave_deleted(services: Services, target: Target) -> None:
+    """Take the agent away again when the host's row is gone. Raises HardpointError (SYS.1003) then."""
+    if await services.db.read(load_host, target.host_uuid) is None:
+        await services.fleet.undeploy(target)
+        raise _gone(target.host_uuid)
 
 
 async def have_link_renewed(services: Services, uuid: str) -> None:
@@ -229,8 +245,12 @@ async def follow_host(services: Services, uuid: str) -> None:
 async def _target(services: Services, uuid: str) -> Target:
     target = await services.db.read(load_target, services.vault, uuid)
     if target is None:
-        raise HardpointError("SYS.1003", "Resource not found", f"host {uuid} was deleted meanwhile")
+        raise _gone(uuid)
     return target
+
+
+def _gone(uuid: str) -> HardpointError:
+    return HardpointError("SYS.1003", "Resource not found", f"host {uuid} was deleted meanwhile")
 
 
 def _unable(name: str, error: HardpointError) -> HardpointError:

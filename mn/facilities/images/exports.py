@@ -13,6 +13,7 @@ from mn.facilities.backup_storage.tables import Store, connected_store
 from mn.facilities.common import find
 from mn.facilities.images.storing import ready_on
 from mn.facilities.images.tables import IMAGE, change_ref
+from mn.facilities.undoing import undoing
 from mn.rest.operation import Action, Delete, Reply
 from mn.rest.services import Job, Services
 from mn.rest.types import Ref, Uuid
@@ -100,7 +101,8 @@ async def undo_export(
     services: Services, store: Store, image_uuid: str, _lifetime_s: float, task_uuid: str
 ) -> None:
     """End an export that nobody was told of."""
-    await delete_export(services, store, image_uuid, f"{int(task_uuid, 16) ^ 1:032x}")
+    with undoing(services, store.endpoint, task_uuid) as task:
+        await delete_export(services, store, image_uuid, task)
 
 
 async def delete_export(services: Services, store: Store, image_uuid: str, task_uuid: str) -> None:

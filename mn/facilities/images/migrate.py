@@ -30,6 +30,7 @@ from mn.facilities.images.tables import (
     ref_table,
     refs_of,
 )
+from mn.facilities.undoing import undoing
 from mn.query.plan import load_one
 from mn.rest.operation import Action, Get, Reply
 from mn.rest.services import Call, Job, Services
@@ -167,7 +168,8 @@ async def undo_copy(
     services: Services, target: Store, source: Opened, task_uuid: str, _tell: Callable[[int], None]
 ) -> None:
     """Take the copy, or what there is of it, away."""
-    await drop_image(services, target, source.held.image.uuid, f"{int(task_uuid, 16) ^ 1:032x}")
+    with undoing(services, target.endpoint, task_uuid) as task:
+        await drop_image(services, target, source.held.image.uuid, task)
 
 
 def switch(connection: Connection, image_uuid: str, move: Move, held: Held) -> None:

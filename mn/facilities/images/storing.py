@@ -12,6 +12,7 @@ from mn.facilities.backup_storage.driver import Held, Opened, driver_of
 from mn.facilities.backup_storage.tables import Store, connected_store
 from mn.facilities.common import find
 from mn.facilities.images.tables import IMAGE, refs_of
+from mn.facilities.undoing import undoing
 from mn.rest.services import Job, Services
 
 
@@ -35,7 +36,8 @@ async def undo_import(
     services: Services, store: Store, image: ImageDescription, task_uuid: str, _tell: Callable[[int], None]
 ) -> None:
     """Take out what has arrived of an image; ends an import that still runs."""
-    await drop_image(services, store, image.uuid, f"{int(task_uuid, 16) ^ 1:032x}")
+    with undoing(services, store.endpoint, task_uuid) as task:
+        await drop_image(services, store, image.uuid, task)
 
 
 async def drop_image(services: Services, store: Store, image_uuid: str, task_uuid: str) -> None:

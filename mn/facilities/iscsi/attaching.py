@@ -21,9 +21,8 @@ from mn.facilities.iscsi.hosts import (
     login_hosts,
     logout_hosts,
     reports_by_host,
-    save_answers,
 )
-from mn.facilities.iscsi.luns import check_luns
+from mn.facilities.iscsi.luns import check_luns, sync_luns
 from mn.facilities.iscsi.tables import (
     CLUSTER_REF,
     ISCSI_SERVER,
@@ -154,13 +153,13 @@ def check_detach(connection: Connection, uuid: str, cluster_uuid: str) -> None:
 
 
 def save_attached(connection: Connection, uuid: str, answers: list[HostAnswer]) -> None:
-    """Write what the hosts see.
+    """Write the LUNs that the hosts have said to see.
 
     Raises HardpointError: SYS.1006 when one could not log in, ISCSI.1002 for LUNs that nobody can tell apart.
     """
     check_answers(connection, answers, "no login to the iSCSI server")
     check_luns(connection, uuid, reports_by_host(answers))
-    save_answers(connection, uuid, answers)
+    sync_luns(connection, uuid)
 
 
 def save_detached(connection: Connection, uuid: str, answers: list[HostAnswer]) -> None:
@@ -182,7 +181,10 @@ async def follow_rows(services: Services, uuid: str, cluster_uuid: str) -> None:
     wanted = cluster_uuid in await services.db.read(attached_clusters, uuid)
     hosts = await services.db.read(connected_hosts, [cluster_uuid])
     answers = await (login_hosts if wanted else logout_hosts)(services, uuid, hosts, new_uuid())
-    await services.db.write(save_answers if wanted else forget_answered, uuid, answers)
+    if wanted:
+        await services.db.write(sync_luns, uuid)
+    else:
+        await services.db.write(forget_answered, uuid, answers)
     for answer in answers:
         if answer.error is not None:
             extra = {"host": answer.host_uuid, "server": uuid, "reason": answer.error.details}

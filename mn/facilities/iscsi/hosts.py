@@ -50,7 +50,7 @@ SESSIONS = "iscsi"
 """Hosts hold the sessions to each server until they say that they have it no longer."""
 turns = Turns()
 """Held from when it is written that a host may have servers until what it says is: what it was asked before
-is not taken for what it says now.
+is not taken for what it says now, and what it says of itself later is not written over.
 """
 
 
@@ -65,7 +65,7 @@ class HostAnswer(msgspec.Struct, frozen=True):
 async def login_hosts(
     services: Services, server_uuid: str, host_uuids: list[str], task_uuid: str
 ) -> list[HostAnswer]:
-    """Have hosts log in to a server and find its LUNs anew."""
+    """Have hosts log in to a server and find its LUNs anew; what one says is written when it has said it."""
     server = await load_spec(services, server_uuid)
     if server is None:
         return []
@@ -73,10 +73,19 @@ async def login_hosts(
     async def one(host_uuid: str) -> HostAnswer:
         async with turns.of(host_uuid):
             await services.db.write(hold, host_uuid, SESSIONS, server_uuid)
-            report = await ask_host(services, host_uuid, LoginIscsi(server=server), task_uuid)
-        return HostAnswer(host_uuid, report)
+            answer = await _login(services, host_uuid, server, task_uuid)
+            await services.db.write(save_answer, server_uuid, answer)
+        return answer
 
     return await _each(host_uuids, one)
+
+
+async def _login(services: Services, host_uuid: str, server: IscsiServer, task_uuid: str) -> HostAnswer:
+    try:
+        report = await ask_host(services, host_uuid, LoginIscsi(server=server), task_uuid)
+        return HostAnswer(host_uuid, report)
+    except HardpointError as error:
+        return HostAnswer(host_uuid, error=error.to_body())
 
 
 async def logout_hosts(
@@ -194,12 +203,10 @@ def load_wanted(connection: Connection, host_uuid: str) -> list[Row[Any]] | None
     return list(connection.execute(query))
 
 
-def save_answers(connection: Connection, server_uuid: str, answers: Sequence[HostAnswer]) -> None:
-    """Write what hosts said of a server, and its targets and LUNs."""
-    for answer in answers:
-        report = answer.report or IscsiServerReport(server_uuid=server_uuid, error=answer.error)
-        _save_host(connection, answer.host_uuid, report)
-    sync_luns(connection, server_uuid)
+def save_answer(connection: Connection, server_uuid: str, answer: HostAnswer) -> None:
+    """Write what a host said of a server; its targets and LUNs follow when all have been asked."""
+    report = answer.report or IscsiServerReport(server_uuid=server_uuid, error=answer.error)
+    _save_host(connection, answer.host_uuid, report)
 
 
 def save_report(connection: Connection, host_uuid: str, report: IscsiReport) -> None:

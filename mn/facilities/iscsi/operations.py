@@ -21,10 +21,9 @@ from mn.facilities.iscsi.hosts import (
     check_answers,
     login_hosts,
     reports_by_host,
-    save_answers,
     sync_host,
 )
-from mn.facilities.iscsi.luns import check_luns
+from mn.facilities.iscsi.luns import check_luns, sync_luns
 from mn.facilities.iscsi.tables import (
     CHAP_NAME_LENGTH,
     ISCSI_LUN,
@@ -282,11 +281,14 @@ def hosts_to_refresh(connection: Connection, uuid: str) -> list[str]:
 
 
 def save_refreshed(connection: Connection, uuid: str, answers: list[HostAnswer]) -> None:
-    """Write what the hosts see. Raises HardpointError: SYS.1006 when none could log in, ISCSI.1002."""
+    """Write the LUNs that the hosts have said to see.
+
+    Raises HardpointError: SYS.1006 when none could log in, ISCSI.1002 for LUNs that nobody can tell apart.
+    """
     if all(answer.error is not None for answer in answers):
         check_answers(connection, answers, "no login to the iSCSI server")
     check_luns(connection, uuid, reports_by_host(answers))
-    save_answers(connection, uuid, answers)
+    sync_luns(connection, uuid)
 
 
 def detach_all(connection: Connection, uuid: str, mode: str) -> list[str]:

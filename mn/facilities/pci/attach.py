@@ -24,6 +24,7 @@ from mn.facilities.pci.claims import (
     told,
 )
 from mn.facilities.pci.tables import PCI_DEVICE
+from mn.facilities.undoing import undoing
 from mn.facilities.vms.allocation import Placed
 from mn.facilities.vms.domain_devices import plugging
 from mn.facilities.vms.domain_disks import hindered_by_disks
@@ -205,12 +206,14 @@ async def unplug(services: Services, claim: Claim, task_uuid: str) -> None:
 
 async def unplug_again(services: Services, claim: Claim, task_uuid: str) -> None:
     """Undo `plug`."""
-    await unplug(services, claim, f"{int(task_uuid, 16) ^ 1:032x}")
+    with undoing(services, claim.at.endpoint, task_uuid) as task:
+        await unplug(services, claim, task)
 
 
 async def plug_again(services: Services, claim: Claim, task_uuid: str) -> None:
     """Undo `unplug`."""
-    await plug(services, claim, f"{int(task_uuid, 16) ^ 1:032x}")
+    with undoing(services, claim.at.endpoint, task_uuid) as task:
+        await plug(services, claim, task)
 
 
 async def check_plan(services: Services, claim: Claim, task_uuid: str) -> None:

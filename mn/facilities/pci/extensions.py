@@ -17,6 +17,7 @@ from mn.facilities.hosts.tables import HOST
 from mn.facilities.pci.attach import Claim, check_attach, give
 from mn.facilities.pci.claims import attached, note_attached, note_free, refused, told
 from mn.facilities.pci.tables import PCI_DEVICE, VFIO_DRIVER, pci_table
+from mn.facilities.undoing import undoing
 from mn.facilities.vms.allocation import Placed
 from mn.rest.operation import Action, Reply
 from mn.rest.services import Job, Services
@@ -132,7 +133,8 @@ async def bind(services: Services, there: OnHost, driver: str, task_uuid: str) -
 
 async def bind_again(services: Services, there: OnHost, _driver: str, task_uuid: str) -> None:
     """Undo `bind`."""
-    await bind(services, there, there.before, f"{int(task_uuid, 16) ^ 1:032x}")
+    with undoing(services, there.at.endpoint, task_uuid) as task:
+        await bind(services, there, there.before, task)
 
 
 def save_boot_driver(connection: Connection, uuid: str, driver: str) -> None:

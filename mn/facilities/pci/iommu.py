@@ -19,6 +19,7 @@ from mn.db.schema import metadata, new_uuid, uuid_column
 from mn.facilities.common import find
 from mn.facilities.hosts.tables import HOST
 from mn.facilities.pci.tables import pci_table
+from mn.facilities.undoing import undoing
 from mn.fleet.client import Endpoint
 from mn.rest.operation import Action, Get, Reply
 from mn.rest.services import Call, Job, Services
@@ -190,7 +191,8 @@ async def restore_settings(services: Services, host: IommuHost, state: str, task
     """Have the host go back to what was wanted before."""
     if host.state != state:
         command = SetIommu(enabled=host.state == ENABLED)
-        await services.fleet.call(host.endpoint, command, f"{int(task_uuid, 16) ^ 1:032x}")
+        with undoing(services, host.endpoint, task_uuid) as task:
+            await services.fleet.call(host.endpoint, command, task)
 
 
 def save_state(connection: Connection, uuid: str, state: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 from sqlalchemy import (
@@ -72,6 +74,10 @@ def images_used_by(users: Users) -> None:
     _users.append(users)
 
 
+_bringing: Counter[tuple[str, str]] = Counter()
+"""How many jobs of this node bring an image to a place, by the key of the place and the image's uuid."""
+
+
 class ImageToCache(msgspec.Struct, frozen=True):
     """An image to be fetched: `size` bytes come, `ca` is the server's authority (PEM).
 
@@ -106,19 +112,33 @@ async def bring_image(job: Job, place: Place, at: HostPlace, image: ImageToCache
         image = msgspec.structs.replace(image, takes=0)
     elif kept_as != image.format:
         image = msgspec.structs.replace(image, takes=image.virtual_size)
-    there = await job.transact(begin_caching, place, image, job.services.global_settings, origin)
-    if not there:
-        try:
-            if origin is not None:
-                await job.step(driver.let_read_origins, job.services, place.storage_uuid)
-            await on_disk(job, at, command_for(at.storage, path, kept_as, image, origin))
-        except HardpointError:
-            if await job.transact(give_up_caching, place, image.uuid):
-                begun = [f"{path}.partial", f"{path}{SOURCE}"]
-                await job.step(try_to_remove, job.services, at, begun, None)
-            raise
-        await job.transact(end_caching, place, image.uuid)
+    settings = job.services.global_settings
+    with _counted(place, image.uuid):
+        if not await job.transact(begin_caching, place, image, settings, origin):
+            try:
+                if origin is not None:
+                    await job.step(driver.let_read_origins, job.services, place.storage_uuid)
+                await on_disk(job, at, command_for(at.storage, path, kept_as, image, origin))
+            except HardpointError:
+                if await job.transact(give_up_caching, place, image.uuid):
+                    begun = [f"{path}.partial", f"{path}{SOURCE}"]
+                    await job.step(try_to_remove, job.services, at, begun, None)
+                raise
+            await job.transact(end_caching, place, image, settings, origin)
     return path
+
+
+@contextmanager
+def _counted(place: Place, image_uuid: str) -> Iterator[None]:
+    """Count a job among those that bring an image to a place."""
+    key = (_key(place), image_uuid)
+    _bringing[key] += 1
+    try:
+        yield
+    finally:
+        _bringing[key] -= 1
+        if not _bringing[key]:
+            del _bringing[key]
 
 
 def origin_of(image: ImageToCache, storage: StorageSpec) -> str | None:
@@ -157,8 +177,7 @@ def begin_caching(
     if row is not None and row.state == READY:
         return True
     if row is None or row.state == LEFT:
-        takes = image.size if image.takes is None else image.takes
-        reserve(connection, place, image.uuid, IMAGE_CACHE, takes, settings)
+        _reserve(connection, place, image, settings)
     if row is None:
         add_cached(connection, place, image.uuid, COMING, origin)
     else:
@@ -192,18 +211,35 @@ def add_cached(
     connection.execute(insert(image_cache_table), {**values, "create_date": now, "last_op_date": now})
 
 
-def end_caching(connection: Connection, place: Place, image_uuid: str) -> None:
-    """Note that an image is there."""
-    _set_state(connection, place, image_uuid, READY)
+def end_caching(
+    connection: Connection, place: Place, image: ImageToCache, settings: GlobalSettings, origin: str | None
+) -> None:
+    """Note that an image is there, also when another job has given it up meanwhile.
+
+    Raises HardpointError (PS.1000) when its room was given back and is no longer there.
+    """
+    if connection.execute(select(image_cache_table.c.uuid).where(_row(place, image.uuid))).first() is None:
+        _reserve(connection, place, image, settings)
+        add_cached(connection, place, image.uuid, READY, origin)
+    else:
+        _set_state(connection, place, image.uuid, READY)
 
 
 def give_up_caching(connection: Connection, place: Place, image_uuid: str) -> bool:
-    """Forget an image that did not come, unless another job has brought it; say whether it is forgotten."""
+    """Forget an image that did not come, unless another job has brought it, or still brings it.
+
+    Says whether it is forgotten.
+    """
     row = connection.execute(select(image_cache_table).where(_row(place, image_uuid))).first()
-    if row is None or row.state != COMING:
+    if row is None or row.state != COMING or _bringing[_key(place), image_uuid] > 1:
         return False
     forget_cached(connection, place, image_uuid)
     return True
+
+
+def _reserve(connection: Connection, place: Place, image: ImageToCache, settings: GlobalSettings) -> None:
+    takes = image.size if image.takes is None else image.takes
+    reserve(connection, place, image.uuid, IMAGE_CACHE, takes, settings)
 
 
 def forget_cached(connection: Connection, place: Place, image_uuid: str) -> None:
@@ -264,12 +300,17 @@ def note_removed(connection: Connection, place: Place, image_uuid: str, kept: bo
 
 
 def mark_unused(connection: Connection, storage_uuid: str) -> list[Unused]:
-    """Mark the images that nothing stands on and whose host can be asked. Raises HardpointError for none."""
+    """Mark the images that nothing stands on and whose host can be asked. Raises HardpointError for none.
+
+    Those that were to come, and that no job brings any more, since it was cancelled, are among them.
+    """
     find(connection, PRIMARY_STORAGE, storage_uuid)
     table, found = image_cache_table, []
-    mine = (table.c.primary_storage_uuid == storage_uuid) & (table.c.state != COMING)
+    mine = table.c.primary_storage_uuid == storage_uuid
     for row in connection.execute(select(table).where(mine).order_by(table.c.seq)).all():
         place = Place(storage_uuid, row.host_uuid)
+        if row.state == COMING and _bringing[_key(place), row.image_uuid]:
+            continue
         if any(row.image_uuid in users(connection, place) for users in _users):
             continue
         try:

@@ -12,6 +12,7 @@ from kvmagent.protocol_usb import AttachVmUsb, DetachVmUsb
 from mn.db.schema import now_s
 from mn.facilities.common import find, inventory
 from mn.facilities.hosts.tables import load_host
+from mn.facilities.undoing import undoing
 from mn.facilities.usb.candidates import AttachType, load_device, load_taker, reasons_against
 from mn.facilities.usb.tables import USB_DEVICE, usb_table
 from mn.facilities.vms.allocation import Placed
@@ -174,14 +175,16 @@ async def unplug(services: Services, uuid: str, vm_uuid: str, at: Placed, task_u
 
 async def unplug_again(services: Services, uuid: str, vm_uuid: str, at: Placed, task_uuid: str) -> None:
     """Have a VM not have a device after all."""
-    await unplug(services, uuid, vm_uuid, at, f"{int(task_uuid, 16) ^ 1:032x}")
+    with undoing(services, at.endpoint, task_uuid) as task:
+        await unplug(services, uuid, vm_uuid, at, task)
 
 
 async def plug_again(services: Services, uuid: str, vm_uuid: str, task_uuid: str) -> None:
     """Have a running VM have its device, whose row is its own again."""
     at = await services.db.read(load_keeper, uuid, vm_uuid)
     if at is not None:
-        await plug(services, uuid, vm_uuid, at, f"{int(task_uuid, 16) ^ 1:032x}")
+        with undoing(services, at.endpoint, task_uuid) as task:
+            await plug(services, uuid, vm_uuid, at, task)
 
 
 def load_keeper(connection: Connection, uuid: str, vm_uuid: str) -> Placed | None:

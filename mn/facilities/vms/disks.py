@@ -13,6 +13,7 @@ from mn.facilities.common import inventory
 from mn.facilities.hosts.tables import load_host
 from mn.facilities.primary_storage.connecting import usable_hosts
 from mn.facilities.primary_storage.tables import storages_of_cluster
+from mn.facilities.undoing import undoing
 from mn.facilities.vms.allocation import Placed
 from mn.facilities.vms.domain_devices import plugging
 from mn.facilities.vms.domain_disks import load_disks
@@ -278,7 +279,8 @@ async def plug_again(services: Services, volume_uuid: str, vm_uuid: str, task_uu
     """Have a running VM have its volume, which is its own again."""
     endpoint = await services.db.read(load_keeper, volume_uuid, vm_uuid)
     if endpoint is not None:
-        await plug(services, volume_uuid, vm_uuid, endpoint, task_uuid)
+        with undoing(services, endpoint, task_uuid) as task:
+            await plug(services, volume_uuid, vm_uuid, endpoint, task)
 
 
 def load_keeper(connection: Connection, volume_uuid: str, vm_uuid: str) -> Endpoint | None:
@@ -294,7 +296,8 @@ async def unplug_again(
     services: Services, volume_uuid: str, vm_uuid: str, endpoint: Endpoint, task_uuid: str
 ) -> None:
     """Have a VM not have a volume after all."""
-    await unplug(services, volume_uuid, vm_uuid, endpoint, f"{int(task_uuid, 16) ^ 1:032x}")
+    with undoing(services, endpoint, task_uuid) as task:
+        await unplug(services, volume_uuid, vm_uuid, endpoint, task)
 
 
 def _refused(details: str, remedy: str) -> HardpointError:

@@ -12,6 +12,7 @@ from mn.facilities.common import find
 from mn.facilities.networks.bridges import bridge_name
 from mn.facilities.networks.tables import l2_network_table, l3_network_table
 from mn.facilities.pci.claims import load_pci
+from mn.facilities.undoing import undoing
 from mn.facilities.vms.allocation import Placed
 from mn.facilities.vms.domain_devices import load_redirect, load_usb
 from mn.facilities.vms.domain_disks import load_disks
@@ -55,7 +56,8 @@ async def start_domain(services: Services, uuid: str, at: Placed, task_uuid: str
 async def take_power(services: Services, uuid: str, at: Placed, task_uuid: str) -> None:
     """Have a host end a VM at once."""
     command = StopVm(uuid=uuid, patience_s=0)
-    await services.fleet.call(at.endpoint, command, f"{int(task_uuid, 16) ^ 1:032x}")
+    with undoing(services, at.endpoint, task_uuid) as task:
+        await services.fleet.call(at.endpoint, command, task)
 
 
 async def stop_domain(services: Services, uuid: str, at: Placed, patience_s: float, task_uuid: str) -> None:

@@ -13,6 +13,7 @@ from agentkit.wire import Command
 from mn.db.engine import Database
 from mn.db.global_settings import GlobalSetting
 from mn.db.schema import new_uuid
+from mn.db.vault import Vault
 from mn.fleet.client import Endpoint
 from mn.jobs.job import JournalledStep
 from mn.jobs.journal import Journal, NewJob, read_steps
@@ -20,19 +21,25 @@ from mn.rest.services import Job, Services
 
 T = TypeVar("T")
 
+UNDO_LIMIT_S = 60.0
+
 
 class HostsDouble:
-    """`asked` are the commands that hosts have been given; those of a kind in `held` wait to be let go.
+    """`asked` are the commands that hosts have been given; those of a kind in `held`, and those to a host in
+    `held_hosts`, wait to be let go.
 
     A reply that is a function is called with the host's uuid, one that is an error is raised.
     """
 
     def __init__(self, connection: Connection, replies: dict[type[Command[Any]], Any]) -> None:
-        self.db = self.fleet = self.vault = self
+        self.db: Any = self
+        self.fleet = self
+        self.vault = _Vault(b"key of a test")
         self.global_settings = _Defaults()
         self.asked: list[Command[Any]] = []
         self.hosts_asked: list[str] = []
         self.held: dict[type[Command[Any]], asyncio.Event] = {}
+        self.held_hosts: dict[str, asyncio.Event] = {}
         self._connection = connection
         self._replies = replies
 
@@ -45,14 +52,13 @@ class HostsDouble:
 
     write = read
 
-    def open(self, sealed: str, _purpose: str) -> str:
-        return sealed
-
     async def call(self, endpoint: Endpoint, command: Command[Any], _task_uuid: str) -> Any:
         self.asked.append(command)
         self.hosts_asked.append(endpoint.host_uuid)
         if type(command) in self.held:
             await self.held[type(command)].wait()
+        if endpoint.host_uuid in self.held_hosts:
+            await self.held_hosts[endpoint.host_uuid].wait()
         reply = self._replies[type(command)]
         said = reply(endpoint.host_uuid) if callable(reply) else reply
         if isinstance(said, HardpointError):
@@ -76,8 +82,15 @@ class HostsDouble:
         except HardpointError:
             rows = read_steps(self._connection, job.uuid)
             job.known = {row.position: JournalledStep(row.name, row.result, row.error, False) for row in rows}
-            assert await job.undo_all() == []
+            assert await job.undo_all(UNDO_LIMIT_S) == []
             raise
+
+
+class _Vault(Vault):
+    """One to which rows of tests need not be sealed."""
+
+    def open(self, sealed: str, purpose: str) -> str:
+        return sealed if sealed == "sealed" else super().open(sealed, purpose)
 
 
 class _Defaults:

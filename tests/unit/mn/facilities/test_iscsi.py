@@ -19,11 +19,11 @@ from mn.facilities.iscsi.hosts import (
     check_answers,
     forget_others,
     reports_by_host,
-    save_answers,
+    save_answer,
     save_report,
     status_of,
 )
-from mn.facilities.iscsi.luns import check_luns
+from mn.facilities.iscsi.luns import check_luns, sync_luns
 from mn.facilities.iscsi.tables import (
     host_ref_table,
     iscsi_lun_table,
@@ -65,6 +65,12 @@ def report(*numbers: int, state: SessionState = UP, error: ErrorBody | None = No
 
 def answer(said: IscsiServerReport, host: str = HOST) -> HostAnswer:
     return HostAnswer(host, said)
+
+
+def save_answers(connection: Connection, server_uuid: str, answers: list[HostAnswer]) -> None:
+    for said in answers:
+        save_answer(connection, server_uuid, said)
+    sync_luns(connection, server_uuid)
 
 
 @pytest.fixture

@@ -10,11 +10,19 @@ import pytest
 from sqlalchemy import Connection, select, update
 
 from kvmagent.protocol_devices import DetachVmPci
+from kvmagent.protocol_iscsi import IscsiEvent, IscsiReport, IscsiServerReport, LoginIscsi
+from kvmagent.protocol_iscsi import IscsiSession as Session
+from kvmagent.protocol_iscsi import SessionState as Is
 from kvmagent.protocol_network import ApplyNetworks, ApplyNetworksReply
 from kvmagent.protocol_storage import Capacity, InitStorage, ReleaseStorage, StorageReply
 from kvmagent.protocol_usb import AttachVmUsb
 from kvmagent.protocol_vms import ListVms, ListVmsReply
 from mn.facilities.hosts.holdings import holdings_of
+from mn.facilities.iscsi.attaching import save_attached
+from mn.facilities.iscsi.following import note_event
+from mn.facilities.iscsi.hosts import login_hosts
+from mn.facilities.iscsi.tables import CONNECTED, DISCONNECTED, iscsi_server_table
+from mn.facilities.iscsi.tables import host_ref_table as iscsi_ref_table
 from mn.facilities.networks.bridges import apply_to_host
 from mn.facilities.networks.tables import l2_cluster_ref_table, l2_network_table
 from mn.facilities.pci.following import follow_connected as put_pci_right
@@ -34,6 +42,7 @@ from tests.unit.mn.facilities.fleet import (
     ZONE,
     new_connection,
     put,
+    put_host,
     put_pci,
     put_storage,
     put_usb,
@@ -43,6 +52,7 @@ from tests.unit.mn.facilities.fleet import (
 from tests.unit.mn.facilities.hosts_double import HostsDouble
 
 DEVICE, NETWORK, OTHER_NETWORK = "c" * 32, "7" * 32, "8" * 32
+SERVER, OTHER_HOST, TASK = "9" * 32, "b" * 32, "d" * 32
 FOUND = StorageReply(capacity=Capacity(total=2**30, available=2**29))
 
 
@@ -72,6 +82,28 @@ async def test_a_host_is_told_last_of_the_bridges_that_there_are_to_be(connectio
     await asyncio.gather(first, second)
     told = [[bridge.name for bridge in each.bridges] for each in hosts.asked]
     assert told == [["br_eth0"], ["br_eth0", "br_eth1"]]
+
+
+def iscsi_report(state: Is) -> IscsiServerReport:
+    session = Session(iqn="iqn.2026-01.org.example:san", address="192.0.2.7", port=3260, state=state)
+    return IscsiServerReport(server_uuid=SERVER, sessions=[session])
+
+
+async def test_what_a_host_says_of_iscsi_while_a_job_waits_for_another_stays(connection: Connection) -> None:
+    put_host(connection, OTHER_HOST)
+    put(connection, iscsi_server_table, uuid=SERVER, name="san", ip="192.0.2.7", port=3260, state="Enabled")
+    hosts = HostsDouble(connection, {LoginIscsi: iscsi_report(Is.LOGGED_IN)})
+    go_on = hosts.held_hosts[OTHER_HOST] = asyncio.Event()
+    logging_in = asyncio.create_task(login_hosts(hosts.services, SERVER, [HOST, OTHER_HOST], TASK))
+    await hosts.until_asked(LoginIscsi)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    lost = IscsiEvent(report=IscsiReport(servers=[iscsi_report(Is.MISSING)]))
+    await note_event(hosts.services, HOST, lost)
+    go_on.set()
+    save_attached(connection, SERVER, await logging_in)
+    found = connection.execute(select(iscsi_ref_table.c.host_uuid, iscsi_ref_table.c.status)).all()
+    assert sorted(map(tuple, found)) == [(HOST, DISCONNECTED), (OTHER_HOST, CONNECTED)]
 
 
 async def test_a_storage_that_is_detached_while_it_is_initialised_is_released(connection: Connection) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, select, text
@@ -121,6 +123,54 @@ async def test_all_sessions_of_an_account_end_together(sessions: Sessions, db: D
     for holder in (sessions, Sessions(db, GlobalSettings(db))):
         assert not any([await is_live(holder, session.uuid) for session in mine])
         assert await is_live(holder, theirs.uuid)
+
+
+class LateDatabase:
+    """A database whose next answer to a `read` or a `write`, as `late` says, arrives when it is let go."""
+
+    def __init__(self, db: Database, late: str) -> None:
+        self._db, self._late = db, late
+        self.answered, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def read(self, *work: Any) -> Any:
+        return await self._answer("read", await self._db.read(*work))
+
+    async def write(self, *work: Any) -> Any:
+        return await self._answer("write", await self._db.write(*work))
+
+    async def _answer(self, kind: str, answer: Any) -> Any:
+        if kind == self._late and not self.answered.is_set():
+            self.answered.set()
+            await self.go_on.wait()
+        return answer
+
+
+Begin = Callable[[Sessions, str], Awaitable[Any]]
+
+
+@pytest.mark.parametrize("end", [Sessions.close, Sessions.close_account])
+@pytest.mark.parametrize(
+    ("late", "begin"),
+    [
+        ("read", lambda sessions, uuid: sessions.check(uuid, slide=False)),
+        ("write", lambda sessions, uuid: sessions.check(uuid)),
+        ("write", lambda sessions, uuid: sessions.renew(uuid, None)),
+    ],
+    ids=["read", "slid", "renewed"],
+)
+async def test_a_session_that_is_ended_while_it_is_looked_at_is_dead(
+    sessions: Sessions, db: Database, clock: Clock, late: str, begin: Begin, end: Begin
+) -> None:
+    session = await sessions.open(ADMIN, admin=True)
+    clock.now_s += 3600
+    late_db = LateDatabase(db, late)
+    others = Sessions(late_db, GlobalSettings(db))  # type: ignore[arg-type]
+    looking = asyncio.ensure_future(begin(others, session.uuid))
+    await late_db.answered.wait()
+    await end(others, session.uuid if end is Sessions.close else ADMIN)
+    late_db.go_on.set()
+    await looking
+    assert not await is_live(others, session.uuid)
 
 
 @pytest.mark.parametrize("admin", [True, False])
