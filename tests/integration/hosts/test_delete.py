@@ -64,6 +64,10 @@ def test_a_host_whose_agent_cannot_be_removed_stays_unless_it_is_forced(place: P
     host = place.added("127.5.0.1")["uuid"]
     owner = place.home(host) / "owner.json"
     agent = place.agent(host)
+    place.node.kill()  # no kept connection takes the Release to an agent that reads it when it goes on
+    place.node.start()
+    place.restarted()
+    place.wait_for(host, status="Connected")
     agent.send_signal(signal.SIGSTOP)  # it holds its port and never answers
     try:
         answer = place.delete(host)
