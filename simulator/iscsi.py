@@ -52,7 +52,9 @@ class SimulatedIscsi:
         return IscsiReport(servers=[_report(server) for server in servers])
 
     def _write(self) -> None:
-        self._file.write_bytes(msgspec.json.encode(sorted(self._needed)))
+        new = self._file.with_suffix(".new")
+        new.write_bytes(msgspec.json.encode(sorted(self._needed)))
+        new.replace(self._file)
 
 
 def _report(server: IscsiServer) -> IscsiServerReport:

@@ -121,7 +121,9 @@ def main(program: str, folder: Path, argv: list[str]) -> None:
             ceph(number, argv[8:], pools)  # what is before says where the cluster is, and how to answer
         elif "ls" in argv:
             print("[]")  # images are not kept
-        path.write_text(json.dumps(pools))
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(pools))
+        new.replace(path)  # tests read it meanwhile
 
 
 if __name__ == "__main__":

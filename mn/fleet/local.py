@@ -16,6 +16,7 @@ from pathlib import Path
 from agentkit.errors import HardpointError
 from agentkit.files import write_durably
 from agentkit.turns import Turns
+from agentkit.working import in_thread
 from mn.fleet.agents import CEPH_AGENT, KVM_AGENT, AgentKind
 from mn.fleet.ca import CertificateAuthority, KeyPair
 from mn.fleet.client import Endpoint
@@ -88,29 +89,23 @@ class LocalDeployer:
 
     async def _deploy(self, target: Target) -> Endpoint:
         home = self._home(target)
-        await asyncio.to_thread(_forget_other_address, home, target.address)
+        await in_thread(_forget_other_address, home, target.address)
         running = await already_running(home, home / AGENT_CONFIGURATION)
         if running is None:
-            await asyncio.to_thread(self._prepare, home, target)
-            process = await asyncio.to_thread(
-                spawn,
-                home,
-                target.agent.name,
-                "serve",
-                "--config",
-                str(home / AGENT_CONFIGURATION),
-            )
+            started: list[subprocess.Popen[bytes]] = []
             try:
-                running = await until_running(home, process)
+                await in_thread(lambda: started.append(self._start(home, target)))
+                running = await until_running(home, started[0])
             except asyncio.CancelledError:  # or it would come up in a folder that the undo has removed
-                process.kill()
+                for process in started:
+                    process.kill()
                 raise
         return Endpoint(target.host_uuid, target.address, running, target.agent.name)
 
     async def undeploy(self, target: Target) -> None:
         """Stop the agent and remove its folder."""
         async with self._turns.of(target.host_uuid):
-            await asyncio.to_thread(self._remove, self._home(target))
+            await in_thread(self._remove, self._home(target))
 
     async def revive(self, target: Target) -> Endpoint | None:
         """Start the agent again when its process is gone."""
@@ -123,10 +118,12 @@ class LocalDeployer:
     def _home(self, target: Target) -> Path:
         return self._directory / target.host_uuid
 
-    def _prepare(self, home: Path, target: Target) -> None:
+    def _start(self, home: Path, target: Target) -> subprocess.Popen[bytes]:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         pair = self._ca.server(home, target.host_uuid, target.address)
-        write_durably(home / AGENT_CONFIGURATION, self._configuration(home, target, pair).encode())
+        configuration = home / AGENT_CONFIGURATION
+        write_durably(configuration, self._configuration(home, target, pair).encode())
+        return spawn(home, target.agent.name, "serve", "--config", str(configuration))
 
     def _configuration(self, home: Path, target: Target, pair: KeyPair) -> str:
         values: dict[str, str | float] = {

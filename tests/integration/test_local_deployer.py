@@ -5,6 +5,7 @@ import contextlib
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +67,35 @@ async def test_an_agent_whose_deployment_is_given_up_while_it_starts_is_ended(tm
         await deployment
     await asyncio.to_thread(wait_until, lambda: not _starting(folder), "the agent to be gone")
     await deployer.undeploy(TARGET)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("owner", "step"), [(CertificateAuthority, "server"), (local, "spawn")])
+async def test_a_deployment_that_is_given_up_while_it_prepares_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: object, step: str
+) -> None:
+    folder = tmp_path / "agents"
+    deployer = _deployer(tmp_path)
+    reached, released = threading.Event(), threading.Event()
+    does = getattr(owner, step)
+
+    def held(*arguments: object) -> object:
+        reached.set()
+        assert released.wait(60)
+        return does(*arguments)
+
+    monkeypatch.setattr(owner, step, held)
+    deployment = asyncio.ensure_future(deployer.deploy(TARGET))
+    await asyncio.to_thread(wait_until, reached.is_set, "the agent to be prepared")
+    deployment.cancel()
+    removal = asyncio.ensure_future(deployer.undeploy(TARGET))
+    done, _ = await asyncio.wait([deployment, removal], timeout=0.2)
+    assert not done, "nobody has the folder while a thread works on it"
+    released.set()
+    with pytest.raises(asyncio.CancelledError):
+        await deployment
+    await removal
+    await asyncio.to_thread(wait_until, lambda: not _starting(folder), "the agent to be gone")
     assert list(folder.iterdir()) == []
 
 

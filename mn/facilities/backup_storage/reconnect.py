@@ -102,6 +102,7 @@ class ImageStoreCare:
         """Take the agent away."""
         await job.step(untrack_store, job.services, uuid, undo=follow_store)
         await job.step(undeploy_store, job.services, uuid, job.task_uuid())
+        await job.services.fleet.untrack(uuid)  # no step: a node that was started after them has a link again
 
 
 register_care(IMAGE_STORE_TYPE, ImageStoreCare())
@@ -141,7 +142,11 @@ async def redeploy_agent(services: Services, uuid: str, report: Report) -> Deplo
 
 
 async def undeploy_store(services: Services, uuid: str, task_uuid: str) -> None:
-    """Have the agent give the server back, then take it from there."""
+    """Have the agent give the server back, then take it from there.
+
+    A node that was started after `untrack_store` has a link again: it follows all stores that have a row.
+    """
+    await services.fleet.untrack(uuid)
     row = await services.db.read(load_storage, uuid)
     if row is None:
         return

@@ -66,6 +66,7 @@ async def remove_host(job: Job, uuid: str, mode: DeletionMode) -> None:
         await _release(job, agent, mode)
     await job.transact(forget_host, uuid)
     await job.step(undeploy_host, services, uuid)
+    await services.fleet.untrack(uuid)  # no step: a node that was started after them has a link again
 
 
 async def _drain(job: Job, uuid: str, mode: DeletionMode) -> None:
@@ -108,7 +109,11 @@ async def unfollow_host(services: Services, uuid: str) -> None:
 
 
 async def undeploy_host(services: Services, uuid: str) -> None:
-    """Stop the agent of a host and remove what was installed."""
+    """Stop the agent of a host and remove what was installed.
+
+    A node that was started after `unfollow_host` has a link again: it follows all hosts that have a row.
+    """
+    await services.fleet.untrack(uuid)
     target = await services.db.read(load_target, services.vault, uuid)
     if target is not None:
         await services.fleet.undeploy(target)

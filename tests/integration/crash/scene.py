@@ -18,7 +18,7 @@ from mnclient.api import ApiError, Client
 from tests import postgres, zygote
 
 DOOMED = Path(__file__).with_name("doomed_node.py")
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 OTHER_FLEET = "f" * 32
 
 LOOK = (

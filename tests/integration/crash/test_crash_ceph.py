@@ -78,7 +78,6 @@ def test_the_dooms_are_all_the_boundaries_there_are(world: World) -> None:
     assert joins[:2] == ["join_server:before"] * 2, "monitors' hosts are joined side by side"
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("doom", [*sample(DOOMS), "join_server:after", "make_pool:after"])
 def test_a_storage_is_added_once_whatever_the_node_was_at(world: World, doom: str) -> None:
     job = new_uuid()
@@ -95,7 +94,6 @@ def test_a_storage_is_added_once_whatever_the_node_was_at(world: World, doom: st
     world.node.kill()
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("doom", BACK)
 def test_an_addition_that_fails_leaves_nothing_whatever_the_node_was_at(world: World, doom: str) -> None:
     job = new_uuid()

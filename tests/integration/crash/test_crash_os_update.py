@@ -20,7 +20,7 @@ from tests.integration.crash.sampling import sample
 from tests.integration.crash.scene import DOOMED
 from tests.node import Node, Rest
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 REQUEST = (
     "check_cluster:before",
@@ -146,7 +146,6 @@ def test_the_dooms_are_all_the_boundaries_there_are(world: World) -> None:
     assert sorted(passed) == sorted(name for name, _ in DOOMS)
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("doom", "nth"), sample(DOOMS))
 def test_each_host_is_updated_once_whatever_the_node_was_at(world: World, doom: str, nth: int) -> None:
     version, job, long_job = world.new_release(), new_uuid(), new_uuid()

@@ -180,6 +180,7 @@ def test_a_change_of_a_host_ends_once_at_whatever_step_the_node_is_killed(stage:
         in_any_state(stage)
         stage.node.kill()
         stage.start(doom)
+        in_any_state(stage)
         path = f"/hosts/{stage.host}" + ("/actions" if play.method == "PUT" else "")
         job = uuid.uuid4().hex
         location = stage.submit(job, play.method, path, play.body)

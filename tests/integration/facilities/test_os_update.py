@@ -15,7 +15,7 @@ from tests.apt_root import AptRoot
 from tests.helpers import wait_until
 from tests.node import Answer, Node, run_node
 
-DEADLINE_S = 60.0
+DEADLINE_S = 120.0
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_hosts_are_withheld_while_their_packages_change_and_get_back_the_state_t
     zone_off = {"changeClusterState": {"stateEvent": "disable"}}
     scene.admin.run("PUT", f"/clusters/{scene.cluster}/actions", zone_off)
     long_job = scene.begin()
-    wait_until(scene.apt.reached, "packages change")
+    wait_until(scene.apt.reached, "packages change", DEADLINE_S)
     assert scene.states() == ["PreMaintenance"] * 2
     refused = scene.update()
     assert (refused.status, refused.error["code"]) == (503, "SYS.1006")
@@ -138,7 +138,7 @@ def test_a_host_that_fails_stops_no_other(scene: Scene) -> None:
 def test_a_node_that_is_killed_goes_on_with_the_update_that_runs(scene: Scene) -> None:
     scene.apt.hold()
     long_job = scene.begin()
-    wait_until(scene.apt.reached, "packages change")
+    wait_until(scene.apt.reached, "packages change", DEADLINE_S)
     scene.node.kill()
     scene.node.start()
     scene.admin.url = scene.node.url
@@ -153,7 +153,7 @@ def test_a_node_that_is_killed_goes_on_with_the_update_that_runs(scene: Scene) -
 def test_agents_that_are_killed_by_the_update_find_it_again(scene: Scene) -> None:
     scene.apt.hold()
     long_job = scene.begin()
-    wait_until(lambda: len(scene.apt.calls("apt-get -q -y")) == 2, "packages change on both")
+    wait_until(lambda: len(scene.apt.calls("apt-get -q -y")) == 2, "packages change on both", DEADLINE_S)
     before = agents(scene.node)
     for pid in before:
         os.kill(pid, signal.SIGKILL)
@@ -168,10 +168,12 @@ def test_a_cancelled_update_finishes_the_hosts_it_is_at_and_begins_no_others(sce
     scene.batches_of(1)
     scene.apt.hold()
     long_job = scene.begin()
-    wait_until(scene.apt.reached, "packages change")
+    wait_until(scene.apt.reached, "packages change", DEADLINE_S)
     accepted = scene.admin.call("PUT", f"/longjobs/{long_job['uuid']}/actions", {"cancelLongJob": {}})
-    wait_until(lambda: _step_of(scene, accepted) == "cancel", "the cancellation is under way")
-    wait_until(lambda: scene.long_job(long_job["uuid"])["state"] == "Canceling", "the state to show it")
+    wait_until(lambda: _step_of(scene, accepted) == "cancel", "the cancellation is under way", DEADLINE_S)
+    wait_until(
+        lambda: scene.long_job(long_job["uuid"])["state"] == "Canceling", "the state to show it", DEADLINE_S
+    )
     refused = scene.admin.run("DELETE", f"/longjobs/{long_job['uuid']}", None)
     assert (refused.status, refused.error["code"]) == (503, "SYS.1006")
     scene.apt.release()
@@ -192,9 +194,11 @@ def test_a_node_that_is_killed_goes_on_with_the_cancellation(scene: Scene) -> No
     scene.batches_of(1)
     scene.apt.hold()
     long_job = scene.begin()
-    wait_until(scene.apt.reached, "packages change")
+    wait_until(scene.apt.reached, "packages change", DEADLINE_S)
     scene.admin.call("PUT", f"/longjobs/{long_job['uuid']}/actions", {"cancelLongJob": {}})
-    wait_until(lambda: scene.long_job(long_job["uuid"])["state"] == "Canceling", "the cancellation")
+    wait_until(
+        lambda: scene.long_job(long_job["uuid"])["state"] == "Canceling", "the cancellation", DEADLINE_S
+    )
     scene.node.kill()
     scene.node.start()
     scene.admin.url = scene.node.url
@@ -219,7 +223,7 @@ def test_progress_is_told_while_hosts_are_updated(scene: Scene) -> None:
     scene.apt.hold()
     (scene.apt.root / "reached-upgrade").unlink()
     again = scene.begin()
-    wait_until(scene.apt.reached, "packages change")
+    wait_until(scene.apt.reached, "packages change", DEADLINE_S)
 
     def percent() -> int:
         (progress,) = scene.admin.get(f"/task-progresses/{again['apiId']}").body["inventories"]

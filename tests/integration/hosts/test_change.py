@@ -8,7 +8,7 @@ import pytest
 
 from tests import postgres
 from tests.helpers import wait_until
-from tests.integration.hosts.conftest import Place
+from tests.integration.hosts.conftest import TIMEOUT_S, Place
 
 STUCK = "a volume cannot be moved"
 
@@ -190,4 +190,4 @@ def test_tags_that_the_system_keeps_are_kept(place: Place) -> None:
     refused = place.add("127.4.0.2", systemTags=["hvm::vmx"])
     assert refused.error["code"] == "SYS.1007"
     assert "os::version::12" in place.tags(host)
-    wait_until(lambda: len(place.admin.query("/hosts")) == 1, "the refused host to be gone")
+    wait_until(lambda: len(place.admin.query("/hosts")) == 1, "the refused host to be gone", TIMEOUT_S)

@@ -8,7 +8,7 @@ import psutil
 
 from tests import postgres
 from tests.helpers import wait_until
-from tests.integration.hosts.conftest import Place
+from tests.integration.hosts.conftest import TIMEOUT_S, Place
 
 LEFT = ("host", "host_address", "pci_device", "usb_device", "block_device", "tag")
 
@@ -64,6 +64,10 @@ def test_a_host_whose_agent_cannot_be_removed_stays_unless_it_is_forced(place: P
     host = place.added("127.5.0.1")["uuid"]
     owner = place.home(host) / "owner.json"
     agent = place.agent(host)
+    place.node.kill()  # no kept connection takes the Release to an agent that reads it when it goes on
+    place.node.start()
+    place.restarted()
+    place.wait_for(host, status="Connected")
     agent.send_signal(signal.SIGSTOP)  # it holds its port and never answers
     try:
         answer = place.delete(host)
@@ -92,4 +96,6 @@ def test_the_agent_of_a_deleted_host_no_longer_answers(place: Place) -> None:
     host = place.added("127.5.0.1")["uuid"]
     agent = place.agent(host)
     place.delete(host)
-    wait_until(lambda: not agent.is_running() or agent.status() == psutil.STATUS_ZOMBIE, "the agent's end")
+    wait_until(
+        lambda: not agent.is_running() or agent.status() == psutil.STATUS_ZOMBIE, "the agent's end", TIMEOUT_S
+    )

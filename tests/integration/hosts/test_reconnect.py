@@ -7,7 +7,6 @@ import threading
 
 import pytest
 
-from tests.helpers import wait_until
 from tests.integration.hosts.conftest import Place
 from tests.sshd import Sshd
 
@@ -170,4 +169,4 @@ def test_a_machine_that_was_deleted_by_force_can_be_added_again(place: Place) ->
     added = place.added("127.3.0.2")
     (job,) = [job for job in steps(place, "AddKVMHost") if "release_former" in job]
     assert job.index("release_former") == job.index("connect_host") - 1
-    wait_until(lambda: place.host(added["uuid"])["status"] == "Connected", "the host to be connected")
+    place.wait_for(added["uuid"], status="Connected")
