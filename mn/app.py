@@ -52,8 +52,9 @@ from mn.fleet.shares import Shares
 from mn.fleet.simulators import SimulatorDeployer
 from mn.fleet.ssh import SshPool
 from mn.fleet.wheelhouse import Sources, Wheelhouse
-from mn.jobs.engine import Engine, JobRequest
+from mn.jobs.engine import Engine
 from mn.jobs.job import Boundary
+from mn.jobs.live import JobRequest
 from mn.jobs.tables import JobState
 from mn.rest.metrics import Metrics
 from mn.rest.server import RestServer, resolver

@@ -9,8 +9,9 @@ from pathlib import Path
 from bench.peers.rounds import answer_rounds
 from mn.db.schema import metadata, new_uuid
 from mn.db.sqlite import SqliteDatabase
-from mn.jobs.engine import Engine, JobRequest
+from mn.jobs.engine import Engine
 from mn.jobs.job import Job
+from mn.jobs.live import JobRequest
 
 
 async def nothing() -> None:

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, delete
 from agentkit.errors import Blame, HardpointError
 from mn.db.schema import now_s
 from mn.facilities.common import add, find, inventory
-from mn.jobs.engine import JobRequest, journalled_locks
+from mn.jobs.engine import journalled_locks
+from mn.jobs.live import JobRequest
 from mn.jobs.tables import LONG_GOING_ON, LongJobState, long_job_table
 from mn.query.resource import Resource
 from mn.rest.operation import Action, Create, Delete, Get, JobOperation, Operation, Query, Reply, registry

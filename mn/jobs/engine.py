@@ -8,7 +8,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -19,7 +19,16 @@ from agentkit.turns import Turns
 from mn.db.engine import Database
 from mn.db.schema import now_s
 from mn.jobs.hooks import Hook
-from mn.jobs.job import Boundary, Job, JournalledStep, Progress, ReplayEnd, decode_error, encode_error
+from mn.jobs.job import (
+    Boundary,
+    Job,
+    JournalledStep,
+    NotJournalled,
+    Progress,
+    ReplayEnd,
+    decode_error,
+    encode_error,
+)
 from mn.jobs.journal import (
     Cancelling,
     Failing,
@@ -33,40 +42,22 @@ from mn.jobs.journal import (
     read_steps,
     read_unfinished,
 )
+from mn.jobs.live import JobRequest, Live
 from mn.jobs.locks import Locks
-from mn.jobs.tables import JobState
+from mn.jobs.tables import FINAL, JobState
 
 log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 
 PURGE_EVERY_S = 3600
+RETRY_FIRST_S, RETRY_MOST_S = 1.0, 30.0
+"""Between attempts to go on with a job whose record could not be written; the pause doubles."""
 UNDO_ATTEMPTS = 3
 UNDO_TIMEOUT_S = 300
 
 Run = Callable[[Job[S]], Coroutine[Any, Any, Any]]
 """What a job does: returns its reply, which msgspec can encode."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobRequest:
-    """What makes up a job: `request` is JSON without readable secrets, `digest` tells equal requests.
-
-    `fresh` says that the uuid was made for this request, so that no job can have it yet.
-    """
-
-    uuid: str
-    operation: str
-    request: str
-    digest: str
-    locks: tuple[str, ...] = ()
-    timeout_s: float = 1800
-    fresh: bool = False
-    hook: Hook | None = None
-    is_long: bool = False
-    """Whether a long job stands for it, whose state changes with its end."""
-    audit: Mapping[str, Any] | None = None
-    """The row of the audit log that is written with the job and finished with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,38 +70,6 @@ class JobStatus:
     result: str | None
     error: HardpointError | None
     progress: Progress
-
-
-@dataclass
-class _Live(Generic[S]):
-    request: JobRequest
-    state: JobState
-    deadline: float
-    progress: Progress = field(default_factory=Progress)
-    accepted: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once the job is on disk, or could not be written and is gone (`refused`)."""
-    refused: bool = False
-    done: asyncio.Event = field(default_factory=asyncio.Event)
-    failure: HardpointError | None = None
-    work: asyncio.Future[Any] | None = None
-    result: Any = None
-    cancelled: bool = False
-    """Whether `cancel` wants it to end."""
-    replaying: bool = False
-    """Whether it is run again over what its journal holds: nothing interrupts that, or what it has done would
-    not be undone.
-    """
-
-    def interrupt(self) -> None:
-        """End the work, unless it is replaying: then at the first step that is new."""
-        if self.cancelled and self.work and not self.replaying:
-            self.work.cancel()
-
-    def replayed(self) -> None:
-        """A new step begins."""
-        if self.replaying:
-            self.replaying = False
-            self.interrupt()
 
 
 def _two_days() -> float:
@@ -151,7 +110,7 @@ class Engine(Generic[S]):
         self._keep_s = keep_s
         self._journal = Journal(db)
         self._locks = Locks()
-        self._live: dict[str, _Live[S]] = {}
+        self._live: dict[str, Live] = {}
         self._submitting = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
         self._purger: asyncio.Task[None] | None = None
@@ -181,15 +140,13 @@ class Engine(Generic[S]):
                 hook=msgspec.json.decode(row.hook, type=Hook) if row.hook else None,
                 is_long=row.is_long,
             )
-            live: _Live[S] = _Live(request, JobState(row.state), float(row.deadline), cancelled=row.cancelled)
-            live.replaying = live.state is not JobState.QUEUED
+            live = Live(request, JobState(row.state), float(row.deadline))
+            live.read(row)
             live.accepted.set()
-            if row.error is not None:
-                live.failure = decode_error(row.error)
             self._live[row.uuid] = live
             log.info("job resumed", extra={"job": row.uuid, "operation": row.operation, "state": row.state})
-            locked = self._locks.try_acquire(request.locks)
-            self._spawn(live, locked=locked, resumed=True)
+            live.locked = self._locks.try_acquire(request.locks)
+            self._spawn(live, resumed=True)
         self._purger = asyncio.create_task(self._purge())
         return len(rows)
 
@@ -219,8 +176,7 @@ class Engine(Generic[S]):
         locked = self._locks.try_acquire(request.locks)
         state = JobState.RUNNING if locked else JobState.QUEUED
         deadline = time.time() + request.timeout_s
-        live: _Live[S] = _Live(request, state, deadline)
-        self._live[request.uuid] = live
+        live = self._live[request.uuid] = Live(request, state, deadline, locked=locked)
         record = NewJob(
             request.uuid,
             request.operation,
@@ -242,7 +198,7 @@ class Engine(Generic[S]):
                 if locked:
                     self._locks.release(request.locks)
             elif self.is_running:  # otherwise the next start resumes it
-                self._spawn(live, locked=locked, resumed=False)
+                self._spawn(live, resumed=False)
             live.accepted.set()
 
         # Who submits may be cancelled meanwhile: the record is written all the same, and the job is one.
@@ -316,31 +272,48 @@ class Engine(Generic[S]):
             if not live.refused:
                 return True
 
-    def _spawn(self, live: _Live[S], *, locked: bool, resumed: bool) -> None:
-        task = asyncio.create_task(self._run(live, locked=locked, resumed=resumed))
+    def _spawn(self, live: Live, *, resumed: bool) -> None:
+        task = asyncio.create_task(self._see_through(live, resumed=resumed))
         self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
-        def ended(task: asyncio.Task[None]) -> None:
-            self._tasks.discard(task)
-            if not task.cancelled() and task.exception():
-                log.error(
-                    "the journal refused a job's record; the job goes on at the next start",
-                    extra={"job": live.request.uuid},
-                    exc_info=task.exception(),
+    async def _see_through(self, live: Live, *, resumed: bool) -> None:
+        """Run a job to its end. What its journal refuses, as the database is away, is gone on with later."""
+        pause = RETRY_FIRST_S
+        while True:
+            try:
+                await self._run(live, resumed=resumed)
+                return
+            except Exception:
+                log.exception(
+                    "the journal refused a job's record; the job goes on later",
+                    extra={"job": live.request.uuid, "pause_s": pause},
                 )
-
-        task.add_done_callback(ended)
+            resumed = True
+            while True:
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, RETRY_MOST_S)
+                try:
+                    row = await self._db.read(read_job, live.request.uuid)
+                    break
+                except Exception as error:  # noqa: BLE001 - tried again
+                    log.warning("job not read", extra={"job": live.request.uuid, "reason": str(error)})
+            if row is None or row.state in FINAL:  # the last record was written all the same
+                self._leave(live, JobState(row.state) if row else JobState.FAILED, _error_of(row))
+                return
+            live.read(row)
 
     async def _steps(self, uuid: str) -> dict[int, JournalledStep]:
         rows = await self._db.read(read_steps, uuid)
         return {r.position: JournalledStep(r.name, r.result, r.error, r.undone) for r in rows}
 
-    async def _run(self, live: _Live[S], *, locked: bool, resumed: bool) -> None:
-        request = live.request
-        if not locked and not await self._cancellable(live, self._locks.acquire(request.locks)):
+    async def _run(self, live: Live, *, resumed: bool) -> None:
+        request, waits = live.request, not live.locked
+        if waits and not await self._cancellable(live, self._locks.acquire(request.locks)):
             await self._finish(live, None, _cancelled(live))
             return
-        if (not locked or resumed) and live.state in (JobState.QUEUED, JobState.RUNNING):
+        live.locked = True
+        if (waits or resumed) and live.state in (JobState.QUEUED, JobState.RUNNING):
             await self._journal.append(Started(request.uuid, request.locks))
             live.state = JobState.RUNNING
         known = await self._steps(request.uuid) if resumed else {}
@@ -358,19 +331,23 @@ class Engine(Generic[S]):
         if error is not None:
             error = await self._undo(live, job, error)
         await self._finish(live, result, error)
-        self._locks.release(request.locks)
 
-    async def _finish(self, live: _Live[S], result: Any, error: HardpointError | None) -> None:
+    async def _finish(self, live: Live, result: Any, error: HardpointError | None) -> None:
         request = live.request
         if error is None:
             live.progress.percent = 100
         await self._journal.append(_end(request, result, error))
-        live.state = JobState.SUCCEEDED if error is None else JobState.FAILED
-        del self._live[request.uuid]
-        live.done.set()
-        self.on_end(request, error)
+        self._leave(live, JobState.SUCCEEDED if error is None else JobState.FAILED, error)
 
-    async def _cancellable(self, live: _Live[S], work: Coroutine[Any, Any, Any]) -> bool:
+    def _leave(self, live: Live, state: JobState, error: HardpointError | None) -> None:
+        live.state = state
+        del self._live[live.request.uuid]
+        if live.locked:
+            self._locks.release(live.request.locks)
+        live.done.set()
+        self.on_end(live.request, error)
+
+    async def _cancellable(self, live: Live, work: Coroutine[Any, Any, Any]) -> bool:
         """Do `work` and keep its result in `live`; False when `cancel` ended it."""
         if live.cancelled and not live.replaying:
             work.close()
@@ -385,7 +362,7 @@ class Engine(Generic[S]):
             return False
         return True
 
-    async def _attempt(self, live: _Live[S], job: Job[S]) -> tuple[Any, HardpointError | None]:
+    async def _attempt(self, live: Live, job: Job[S]) -> tuple[Any, HardpointError | None]:
         """Run the operation, or only its journalled part when the job is undoing."""
         job.replay_only = live.failure is not None
         try:
@@ -399,6 +376,8 @@ class Engine(Generic[S]):
             return None, live.failure or error
         except ReplayEnd:
             return None, live.failure
+        except NotJournalled:
+            raise
         except TimeoutError:
             return None, live.failure or _timed_out(live, job)
         except Exception:
@@ -406,7 +385,7 @@ class Engine(Generic[S]):
             return None, live.failure or _internal(job)
         return live.result, live.failure
 
-    async def _undo(self, live: _Live[S], job: Job[S], error: HardpointError) -> HardpointError:
+    async def _undo(self, live: Live, job: Job[S], error: HardpointError) -> HardpointError:
         if live.failure is None:
             live.failure = error
             await self._journal.append(Failing(job.uuid, encode_error(error)))
@@ -453,6 +432,10 @@ def journalled_locks(locks: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(set(locks)))
 
 
+def _error_of(row: Row[Any] | None) -> HardpointError | None:
+    return decode_error(row.error) if row is not None and row.error is not None else None
+
+
 def _uuid_taken(request: JobRequest) -> HardpointError:
     return HardpointError(
         "SYS.1007",
@@ -463,7 +446,7 @@ def _uuid_taken(request: JobRequest) -> HardpointError:
     )
 
 
-def _cancelled(live: _Live[Any]) -> HardpointError:
+def _cancelled(live: Live) -> HardpointError:
     return HardpointError(
         "SYS.1017",
         "Cancelled",
@@ -473,7 +456,7 @@ def _cancelled(live: _Live[Any]) -> HardpointError:
     )
 
 
-def _timed_out(live: _Live[Any], job: Job[Any]) -> HardpointError:
+def _timed_out(live: Live, job: Job[Any]) -> HardpointError:
     return HardpointError(
         "SYS.1001",
         "A message or a operation timeout",

@@ -34,6 +34,10 @@ class ReplayEnd(BaseException):
     """A replay has come to the end of what was journalled."""
 
 
+class NotJournalled(Exception):  # noqa: N818 - as ReplayEnd, it is not the operation's
+    """What a step did could not be written: the run ends here, and the job is run again over its journal."""
+
+
 @dataclass(slots=True)
 class JournalledStep:
     """A step of an earlier run of the job."""
@@ -178,7 +182,7 @@ class Job(Generic[S]):
         try:
             await _whole(self.journal.transact(StepDone(self.uuid, position, name, None, None), unit))
         except HardpointError as error:
-            await self.journal.append(StepDone(self.uuid, position, name, None, encode_error(error)))
+            await self._record(StepDone(self.uuid, position, name, None, encode_error(error)))
             raise
         self.boundary(f"{name}:journalled")
         return results[-1]
@@ -222,6 +226,8 @@ class Job(Generic[S]):
             try:
                 async with asyncio.timeout(limit_s):
                     await undo.run()
+            except NotJournalled:
+                raise
             except HardpointError as error:
                 failures.append(error)
             except TimeoutError:
@@ -256,13 +262,19 @@ class Job(Generic[S]):
         try:
             result = await fn(*args)
         except HardpointError as error:
-            await self.journal.append(StepDone(self.uuid, position, name, None, encode_error(error)))
+            await self._record(StepDone(self.uuid, position, name, None, encode_error(error)))
             raise
         self.boundary(f"{name}:after")
         encoded = msgspec.json.encode(result).decode()
-        await self.journal.append(StepDone(self.uuid, position, name, encoded, None))
+        await self._record(StepDone(self.uuid, position, name, encoded, None))
         self.boundary(f"{name}:journalled")
         return result
+
+    async def _record(self, record: StepDone | StepUndone) -> None:
+        try:
+            await self.journal.append(record)
+        except Exception as error:
+            raise NotJournalled(f"step {record.position} ({record.name})") from error
 
     def _known(self, position: int, name: str) -> JournalledStep | None:
         known = self._recorded(position, name)
@@ -291,7 +303,7 @@ class Job(Generic[S]):
         self, position: int, name: str, undo: Callable[..., Awaitable[None]], args: tuple[Any, ...]
     ) -> None:
         await undo(*args)
-        await self.journal.append(StepUndone(self.uuid, position, name))
+        await self._record(StepUndone(self.uuid, position, name))
 
     async def _undo_unit(
         self, position: int, name: str, undo: Callable[..., None], args: tuple[Any, ...]

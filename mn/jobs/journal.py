@@ -243,7 +243,9 @@ def _rows(record: Record) -> list[tuple[str, dict[str, Any]]]:
             return [("job", job), *_locks(record.uuid, record.locked or ()), *audit]
         case Started():
             running = {"b_uuid": record.uuid, "b_state": JobState.RUNNING}
-            return [("state", running), *_locks(record.uuid, record.locked)]
+            # It may have been written before, though nobody was told so
+            former = ("unlock", {"b_uuid": record.uuid})
+            return [("state", running), former, *_locks(record.uuid, record.locked)]
         case StepDone():
             step = {
                 "job_uuid": record.job_uuid,

@@ -8,7 +8,7 @@ from typing import TypeAlias
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from agentkit.errors import HardpointError
-from mn.jobs.engine import JobRequest
+from mn.jobs.live import JobRequest
 
 Counts: TypeAlias = Mapping[tuple[str, ...], float]
 Source: TypeAlias = Callable[[], Awaitable[Counts]]

@@ -16,7 +16,8 @@ from aiohttp import web
 
 from agentkit.errors import Blame, HardpointError
 from mn.db.schema import new_uuid
-from mn.jobs.engine import Engine, JobRequest, Run, journalled_locks
+from mn.jobs.engine import Engine, Run, journalled_locks
+from mn.jobs.live import JobRequest
 from mn.jobs.tables import FINAL
 from mn.query.parse import Condition, Operator, parse_query
 from mn.query.parse import Query as ParsedQuery

@@ -27,8 +27,9 @@ from mn.facilities.pci.iommu import iommu_lock, is_wanted, write_again
 from mn.fleet.client import Endpoint
 from mn.fleet.deploy import Report, Target
 from mn.fleet.survey import HostSurvey
-from mn.jobs.engine import JobRequest, journalled_locks
+from mn.jobs.engine import journalled_locks
 from mn.jobs.journal import job_number, last_job_number
+from mn.jobs.live import JobRequest
 from mn.rest.operation import Action, Reply
 from mn.rest.services import Job, Services
 from mn.rest.types import Ref

@@ -20,7 +20,8 @@ from mn.facilities.images.tables import (
     remove_image_row,
     remove_ref,
 )
-from mn.jobs.engine import JobRequest, journalled_locks
+from mn.jobs.engine import journalled_locks
+from mn.jobs.live import JobRequest
 from mn.rest.operation import Action, Delete, Reply
 from mn.rest.services import Job, Services
 from mn.rest.types import Ref, Uuid

@@ -14,7 +14,8 @@ from mn.facilities.primary_storage.capacity import Place
 from mn.facilities.primary_storage.connecting import HostPlace, host_at, usable_hosts
 from mn.facilities.primary_storage.tables import LOCAL, primary_storage_table
 from mn.facilities.volumes.data import ExpungeDataVolume, long_deleted
-from mn.jobs.engine import JobRequest, journalled_locks
+from mn.jobs.engine import journalled_locks
+from mn.jobs.live import JobRequest
 from mn.rest.services import Services
 
 log = logging.getLogger(__name__)

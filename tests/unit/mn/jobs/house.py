@@ -10,8 +10,9 @@ from sqlalchemy import Connection, select
 
 from agentkit.errors import HardpointError
 from mn.db.schema import metadata, new_uuid
-from mn.jobs.engine import Engine, JobRequest, JobStatus
+from mn.jobs.engine import Engine, JobStatus
 from mn.jobs.job import Job
+from mn.jobs.live import JobRequest
 from mn.jobs.tables import FINAL
 from tests.unit.mn.conftest import OpenDatabase
 

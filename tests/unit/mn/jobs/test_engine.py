@@ -9,8 +9,8 @@ from sqlalchemy import Connection, text
 
 from agentkit.errors import HardpointError
 from mn.db.schema import new_uuid
-from mn.jobs.engine import JobRequest
 from mn.jobs.job import Job, ReplayEnd
+from mn.jobs.live import JobRequest
 from mn.jobs.tables import JobState, lock_table, step_table
 from tests.unit.mn.jobs.house import House, Run, failure
 

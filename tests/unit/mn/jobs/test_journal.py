@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import IntegrityError
 
+from agentkit.errors import HardpointError
 from mn.db.schema import new_uuid
-from mn.jobs.engine import JobRequest
 from mn.jobs.job import Job
 from mn.jobs.journal import Journal, StepDone
-from mn.jobs.tables import JobState, step_table
+from mn.jobs.live import JobRequest
+from mn.jobs.tables import JobState, lock_table, step_table
 from tests.unit.mn.jobs.house import House
 
 
@@ -44,6 +46,60 @@ async def test_a_record_that_cannot_be_written_fails_none_of_those_that_wait_wit
     )
     assert [isinstance(one, IntegrityError) for one in outcomes] == [False, True, False]
     assert sorted(row.position for row in await house.rows(step_table)) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["lost", "written all the same"])
+@pytest.mark.parametrize("refused", [False, True], ids=["succeeds", "fails"])
+async def test_a_job_goes_on_when_the_database_is_back(
+    house: House, monkeypatch: pytest.MonkeyPatch, refused: bool, written: bool
+) -> None:
+    monkeypatch.setattr("mn.jobs.engine.RETRY_FIRST_S", 0.01)
+
+    async def do(what: str) -> None:
+        if what not in house.world:  # it may have begun before
+            house.world.append(what)
+
+    async def run(job: Job[list[str]]) -> str:
+        await job.step(do, "a", undo=house.forget)
+        await job.steps(do, [("b",), ("c",)], undo=house.forget)
+        if refused:
+            await job.step(house.refuse)
+        return "done"
+
+    house.runs["op"] = run
+    kinds = []
+    for record in range(1, 10 if refused else 5):
+        house.world.clear()
+        assert house.engine
+        away = Away(house.engine._journal, record, written=written)
+        monkeypatch.setattr(house.engine._journal, "append", away.append)
+        status = await house.end(await house.submit("op", "host/a"))
+        assert away.refused is not None
+        kinds.append(away.refused)
+        assert status.state is (JobState.FAILED if refused else JobState.SUCCEEDED)
+        assert set(house.world) == (set() if refused else {"a", "b", "c"})
+        assert await house.rows(lock_table) == []
+    failing = ["StepDone", "Failing", "StepUndone", "StepUndone", "StepUndone"] if refused else []
+    assert kinds == ["StepDone", "StepDone", "StepDone", *failing, "Finished"]
+
+
+class Away:
+    """A database that is away when one record is written, counted from the job's own, the first."""
+
+    def __init__(self, journal: Journal, record: int, *, written: bool) -> None:
+        self.refused: str | None = None
+        self._journal = journal
+        self._left = record
+        self._written = written
+
+    async def append(self, record: Any) -> None:
+        here, self._left = self._left == 0, self._left - 1
+        if here:
+            self.refused = type(record).__name__
+        if not here or self._written:
+            await Journal.append(self._journal, record)
+        if here:
+            raise HardpointError("SYS.1000", "Internal error", "the database is away")
 
 
 async def submitted(house: House) -> str:
