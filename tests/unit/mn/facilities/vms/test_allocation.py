@@ -9,6 +9,8 @@ from agentkit.errors import HardpointError
 from mn.db.global_settings import GlobalSettings
 from mn.facilities.hosts.tables import host_table
 from mn.facilities.vms.allocation import Wish, place_vm
+from mn.facilities.vms.draining import forget_vms
+from mn.facilities.vms.life import end_start
 from mn.facilities.vms.tables import load_vm
 from tests.unit.mn.facilities.fleet import HOST, VM, new_connection, put_vm, put_volume
 
@@ -43,3 +45,14 @@ def test_a_vm_does_not_start_while_a_job_works_on_its_volume(status: str) -> Non
 def test_a_volume_that_is_nowhere_yet_holds_up_nothing() -> None:
     connection = stopped_vm("NotInstantiated", None)
     assert place_vm(connection, VM, Wish(), SETTINGS).host_uuid == HOST
+
+
+def test_a_vm_whose_host_is_deleted_while_it_starts_is_not_said_to_run_nowhere() -> None:
+    connection = stopped_vm("Ready", None)
+    place_vm(connection, VM, Wish(), SETTINGS)
+    forget_vms(connection, HOST)
+    with pytest.raises(HardpointError, match="is Stopped, not Starting or Rebooting"):
+        end_start(connection, VM)
+    row = load_vm(connection, VM)
+    assert row is not None
+    assert (row.state, row.host_uuid) == ("Stopped", None)
