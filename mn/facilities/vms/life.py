@@ -91,7 +91,7 @@ def begin_reboot(connection: Connection, uuid: str) -> Placed:
 
 
 def end_start(connection: Connection, uuid: str) -> None:
-    """Write that a VM runs. Raises HardpointError (SYS.1003, SYS.1006) when its host was deleted meanwhile."""
+    """Write that a VM runs. Raises HardpointError (SYS.1003, SYS.1006) when its host was deleted."""
     vm_in(connection, uuid, State.STARTING, State.REBOOTING)
     change_vm(connection, uuid, state=State.RUNNING)
 
