@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from agentkit.errors import HardpointError
+from agentkit.turns import Turns
 from kvmagent.protocol_vms import VmDisk, VmDomain, VmPciDevice, VmSeen, VmState
 from kvmagent.vms.domain_xml import (
     Machine,
@@ -87,6 +88,8 @@ class LibvirtVms:
         self._libvirt = libvirt
         self._machine = machine
         self._local_root = local_root
+        self._plugging = Turns()
+        """Held of a device, or a volume, while a VM is given it or lets go of it."""
 
     async def start(self, domain: VmDomain, usb: Sequence[Given] = ()) -> VmSeen:
         """Start a VM, or find it running. Raises HardpointError (SYS.1006) with what libvirt says."""
@@ -155,13 +158,17 @@ class LibvirtVms:
             raise _failed("libvirt does not tell of its VMs", error) from error
 
     async def attach(self, uuid: str, disk: VmDisk) -> VmSeen:
-        """Give a running VM a disk. Raises HardpointError (SYS.1006)."""
-        vm = await self._running(uuid)
-        if disk.volume_uuid in vm.disks:
-            return vm
-        xml = await asyncio.to_thread(disk_xml, self._placed(disk), _kind)
-        await self.plug(uuid, f"volume {disk.volume_uuid}", xml)
-        return await self._running(uuid)
+        """Give a running VM a disk, after it has let go of it when it is just to.
+
+        Raises HardpointError (SYS.1006).
+        """
+        async with self._plugging.of(disk.volume_uuid):
+            vm = await self._running(uuid)
+            if disk.volume_uuid in vm.disks:
+                return vm
+            xml = await asyncio.to_thread(disk_xml, self._placed(disk), _kind)
+            await self.plug(uuid, f"volume {disk.volume_uuid}", xml)
+            return await self._running(uuid)
 
     async def detach(self, uuid: str, volume_uuid: str, patience_s: float) -> VmSeen | None:
         """Take a disk from a VM; one that is gone, or whose VM is, was taken already.
@@ -169,26 +176,29 @@ class LibvirtVms:
         Raises HardpointError as `unplug` does.
         """
         remedy = "unmount it inside the VM and detach it again, or stop the VM first"
-        await self.unplug(
-            uuid, f"volume {volume_uuid}", lambda xml: attached_disk(xml, volume_uuid), patience_s, remedy
-        )
-        return await self.get(uuid)
+        async with self._plugging.of(volume_uuid):
+            await self.unplug(
+                uuid, f"volume {volume_uuid}", lambda xml: attached_disk(xml, volume_uuid), patience_s, remedy
+            )
+            return await self.get(uuid)
 
     async def plug_pci(self, uuid: str, device: VmPciDevice) -> VmSeen:
         """Give a running VM a PCI function; it has it already: nothing. Raises HardpointError (SYS.1006)."""
-        vm = await self._running(uuid)
-        if device.device_uuid in vm.devices:
-            return vm
-        xml = pci_xml(device.device_uuid, device.address)
-        await self.plug(uuid, f"PCI device {device.device_uuid} ({device.address})", xml)
-        return await self._running(uuid)
+        async with self._plugging.of(device.device_uuid):
+            vm = await self._running(uuid)
+            if device.device_uuid in vm.devices:
+                return vm
+            xml = pci_xml(device.device_uuid, device.address)
+            await self.plug(uuid, f"PCI device {device.device_uuid} ({device.address})", xml)
+            return await self._running(uuid)
 
     async def unplug_pci(self, uuid: str, device_uuid: str, patience_s: float) -> VmSeen | None:
         """Take a PCI function from a VM, as `detach` does a disk."""
         remedy = "unload its driver inside the VM and detach it again, or stop the VM first"
         look_for = functools.partial(attached_device, device_uuid=device_uuid)
-        await self.unplug(uuid, f"PCI device {device_uuid}", look_for, patience_s, remedy)
-        return await self.get(uuid)
+        async with self._plugging.of(device_uuid):
+            await self.unplug(uuid, f"PCI device {device_uuid}", look_for, patience_s, remedy)
+            return await self.get(uuid)
 
     async def xml(self, uuid: str) -> str | None:
         """Return what a VM is made of now, None when it does not run here."""

@@ -9,11 +9,17 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 
+from agentkit.errors import HardpointError
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 GROUP_MAX = 512
 """Units of work that share one commit at the most."""
+
+
+class DatabaseAwayError(HardpointError):
+    """The database cannot be reached now; what was asked may be asked again."""
 
 
 class Unit(NamedTuple):

@@ -9,6 +9,7 @@ from sqlalchemy import Row
 from sqlalchemy.exc import DBAPIError
 
 from agentkit.errors import Blame, HardpointError
+from mn.db.engine import DatabaseAwayError
 
 MIN_VERSION = 140000
 """PostgreSQL 14, the oldest that is still cared for."""
@@ -70,19 +71,19 @@ def unusable(where: str, error: BaseException) -> HardpointError:
     state = str(getattr(root, "sqlstate", None) or "")
     reason = str(root).strip().splitlines()[0] if str(root).strip() else type(root).__name__
     if state.startswith("28"):
-        return _error(f"{where} does not let the user of database_url in: {reason}", "correct database_url")
+        return _away(f"{where} does not let the user of database_url in: {reason}", "correct database_url")
     if state == "3D000":
-        return _error(f"{where}: {reason}", "create it: CREATE DATABASE <name> OWNER <user>")
+        return _away(f"{where}: {reason}", "create it: CREATE DATABASE <name> OWNER <user>")
     if state == "42501":
-        return _error(
+        return _away(
             f"the user of database_url may not do what is needed in {where}: {reason}",
             "make the user the database's owner, or GRANT CREATE, USAGE ON SCHEMA public TO <user>",
         )
     if isinstance(root, TimeoutError):
         reason = "no answer in time"
     if state:
-        return _error(f"{where} cannot be used: {reason}", "see PostgreSQL's log")
-    return _error(
+        return _away(f"{where} cannot be used: {reason}", "see PostgreSQL's log")
+    return _away(
         f"{where} cannot be reached: {reason}", "start PostgreSQL, or correct database_url; see its log too"
     )
 
@@ -95,7 +96,7 @@ def translated(where: str, error: BaseException, *, committing: bool) -> BaseExc
     reason = str(root).strip().splitlines()[0] if str(root).strip() else type(root).__name__
     if error.connection_invalidated:
         known = "whether the change was made is not known" if committing else "nothing was changed"
-        return _error(f"the connection to {where} was lost: {reason}; {known}", "look, and try again")
+        return _away(f"the connection to {where} was lost: {reason}; {known}", "look, and try again")
     if str(getattr(root, "sqlstate", None) or "").startswith("22"):
         return HardpointError(
             "SYS.1007",
@@ -120,6 +121,10 @@ def _no_url(reason: str) -> HardpointError:
         f"database_url is no URL of PostgreSQL: {reason}",
         remedy="write postgresql://user:password@host/database, or leave it empty for SQLite",
     )
+
+
+def _away(details: str, remedy: str) -> HardpointError:
+    return DatabaseAwayError("SYS.1000", "Internal error", details, remedy=remedy)
 
 
 def _error(details: str, remedy: str) -> HardpointError:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import select
@@ -37,14 +38,23 @@ def stop_begun(*arguments: Path) -> bool:
 
 
 def begun(*arguments: Path) -> set[int]:
-    """Return the daemons that were started with one of some paths among their arguments, ready or not."""
-    wanted = {os.fsencode(argument) for argument in arguments}
+    """Return this user's daemons that were started with one of some paths, ready or not."""
     found = set()
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
-            if wanted & set(path.read_bytes().split(b"\0")):
-                found.add(int(path.parent.name))
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            argv = (process / "cmdline").read_bytes().split(b"\0")
+            if process.stat().st_uid == os.getuid() and _is_daemon(argv, arguments):
+                found.add(int(process.name))
     return found
+
+
+def _is_daemon(argv: list[bytes], arguments: tuple[Path, ...]) -> bool:
+    options = set(itertools.pairwise(argv))
+    return b"serve" in argv and any(
+        (option, os.fsencode(argument)) in options
+        for argument in arguments
+        for option in (b"--config", b"--state")
+    )
 
 
 def stop_process(holder: Callable[[], int | None]) -> bool:

@@ -16,7 +16,7 @@ from sqlalchemy import Row
 
 from agentkit.errors import Blame, HardpointError
 from agentkit.turns import Turns
-from mn.db.engine import Database
+from mn.db.engine import Database, DatabaseAwayError
 from mn.db.schema import now_s
 from mn.jobs.hooks import Hook
 from mn.jobs.job import (
@@ -114,13 +114,14 @@ class Engine(Generic[S]):
         self._submitting = Turns()
         self._tasks: set[asyncio.Task[None]] = set()
         self._purger: asyncio.Task[None] | None = None
+        self._stopping = False
         self.on_end: Callable[[JobRequest, HardpointError | None], None] = lambda _request, _error: None
         """Called when a job's end is on disk."""
 
     @property
     def is_running(self) -> bool:
         """Whether jobs are run: between `start` and `stop`."""
-        return self._purger is not None and not self._purger.done()
+        return self._purger is not None and not self._stopping
 
     def counts(self) -> Mapping[tuple[str, JobState], int]:
         """Return how many jobs have not ended, by operation and state."""
@@ -152,6 +153,7 @@ class Engine(Generic[S]):
 
     async def stop(self) -> None:
         """Leave running jobs where they are; the next `start` resumes them."""
+        self._stopping = True
         tasks = [*self._tasks, *([self._purger] if self._purger else [])]
         for task in tasks:
             task.cancel()
@@ -192,18 +194,32 @@ class Engine(Generic[S]):
         writing = asyncio.ensure_future(self._journal.append(record))
 
         def written(writing: asyncio.Future[None]) -> None:
-            if writing.cancelled() or writing.exception() is not None:
-                del self._live[request.uuid]
-                live.refused = True
-                if locked:
-                    self._locks.release(request.locks)
-            elif self.is_running:  # otherwise the next start resumes it
-                self._spawn(live, resumed=False)
-            live.accepted.set()
+            error = None if writing.cancelled() else writing.exception()
+            if self._stopping:  # the next start resumes it
+                live.accepted.set()
+            elif isinstance(error, DatabaseAwayError):
+                self._begin(self._find_out(live))
+            else:
+                self._settle(live, accepted=error is None, resumed=False)
 
         # Who submits may be cancelled meanwhile: the record is written all the same, and the job is one.
         writing.add_done_callback(written)
         await asyncio.shield(writing)
+
+    async def _find_out(self, live: Live) -> None:
+        """Run a job that may have been written, when the database can be asked and has it."""
+        row = await self._row_of(live, RETRY_FIRST_S)
+        self._settle(live, accepted=row is not None, resumed=True)
+
+    def _settle(self, live: Live, *, accepted: bool, resumed: bool) -> None:
+        if accepted:
+            self._spawn(live, resumed=resumed)
+        else:
+            live.refused = True
+            del self._live[live.request.uuid]
+            if live.locked:
+                self._locks.release(live.request.locks)
+        live.accepted.set()
 
     async def status(self, uuid: str) -> JobStatus | None:
         """Return a job's status, None when there is no such job (any more)."""
@@ -273,7 +289,10 @@ class Engine(Generic[S]):
                 return True
 
     def _spawn(self, live: Live, *, resumed: bool) -> None:
-        task = asyncio.create_task(self._see_through(live, resumed=resumed))
+        self._begin(self._see_through(live, resumed=resumed))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -289,19 +308,22 @@ class Engine(Generic[S]):
                     "the journal refused a job's record; the job goes on later",
                     extra={"job": live.request.uuid, "pause_s": pause},
                 )
-            resumed = True
-            while True:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, RETRY_MOST_S)
-                try:
-                    row = await self._db.read(read_job, live.request.uuid)
-                    break
-                except Exception as error:  # noqa: BLE001 - tried again
-                    log.warning("job not read", extra={"job": live.request.uuid, "reason": str(error)})
+            resumed, row = True, await self._row_of(live, pause)
+            pause = min(pause * 2, RETRY_MOST_S)
             if row is None or row.state in FINAL:  # the last record was written all the same
                 self._leave(live, JobState(row.state) if row else JobState.FAILED, _error_of(row))
                 return
             live.read(row)
+
+    async def _row_of(self, live: Live, pause: float) -> Row[Any] | None:
+        """Return a job's row once the database can be asked, after a pause of some seconds."""
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                return await self._db.read(read_job, live.request.uuid)
+            except Exception as error:  # noqa: BLE001 - tried again
+                log.warning("job not read", extra={"job": live.request.uuid, "reason": str(error)})
+            pause = min(pause * 2, RETRY_MOST_S)
 
     async def _steps(self, uuid: str) -> dict[int, JournalledStep]:
         rows = await self._db.read(read_steps, uuid)
@@ -410,8 +432,10 @@ class Engine(Generic[S]):
 
     async def _purge(self) -> None:
         while True:
-            with contextlib.suppress(HardpointError):
+            try:
                 await self._db.write(purge_finished, now_s() - int(self._keep_s()))
+            except Exception:
+                log.exception("finished jobs not forgotten, tried again later")
             await asyncio.sleep(PURGE_EVERY_S)
 
 

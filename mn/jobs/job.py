@@ -15,6 +15,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from agentkit.errors import ErrorBody, HardpointError
+from mn.db.engine import DatabaseAwayError
 from mn.db.schema import uuid_from
 from mn.jobs.journal import Journal, StepDone, StepUndone
 
@@ -35,7 +36,10 @@ class ReplayEnd(BaseException):
 
 
 class NotJournalled(Exception):  # noqa: N818 - as ReplayEnd, it is not the operation's
-    """What a step did could not be written: the run ends here, and the job is run again over its journal."""
+    """The database is away, so that a step was not done, or not written.
+
+    The run ends here, and the job is run again over its journal.
+    """
 
 
 @dataclass(slots=True)
@@ -181,6 +185,8 @@ class Job(Generic[S]):
 
         try:
             await _whole(self.journal.transact(StepDone(self.uuid, position, name, None, None), unit))
+        except DatabaseAwayError as error:
+            raise NotJournalled(f"step {position} ({name})") from error
         except HardpointError as error:
             await self._record(StepDone(self.uuid, position, name, None, encode_error(error)))
             raise
@@ -261,6 +267,8 @@ class Job(Generic[S]):
         self.boundary(f"{name}:before")
         try:
             result = await fn(*args)
+        except DatabaseAwayError as error:
+            raise NotJournalled(f"step {position} ({name})") from error
         except HardpointError as error:
             await self._record(StepDone(self.uuid, position, name, None, encode_error(error)))
             raise

@@ -103,9 +103,11 @@ class Sessions:
         return session
 
     def _remember(self, session: Session, ended: int) -> None:
-        """Cache a session unless some were ended since `ended` was noted: it may be one of them."""
+        """Cache a session, unless some were ended since `ended` was noted: it may be one of them."""
         if ended == self._ended:
             self._cache[session.uuid] = session
+        else:
+            self._cache.pop(session.uuid, None)
 
     def _lifetime_s(self) -> int:
         return int(self._settings[SESSION_TIMEOUT])

@@ -166,3 +166,15 @@ def test_a_simulator_that_has_just_been_started_is_ended(tmp_path: Path) -> None
     with _begun("time.sleep(600)", "--state", str(tmp_path)) as begun:
         assert stop_agent(tmp_path)
         assert not psutil.pid_exists(begun.pid)
+
+
+def test_who_only_looks_at_an_agent_is_left_alone(tmp_path: Path) -> None:
+    configuration = tmp_path / "agent.toml"
+    configuration.touch()
+    reader = subprocess.Popen(["tail", "-f", str(configuration)])
+    try:
+        assert not stop_agent(tmp_path)
+        assert reader.poll() is None
+    finally:
+        reader.kill()
+        reader.wait()

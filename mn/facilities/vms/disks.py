@@ -284,12 +284,22 @@ async def plug_again(services: Services, volume_uuid: str, vm_uuid: str, task_uu
 
 
 def load_keeper(connection: Connection, volume_uuid: str, vm_uuid: str) -> Endpoint | None:
-    """Return where a VM runs that has a volume; None when it has it not, or nothing can be done there."""
+    """Return where a VM runs that has a volume; None when it has it not, or does not run.
+
+    Raises HardpointError (SYS.1006) when its host cannot be asked: the VM may let go of the volume yet.
+    """
     vm = load_vm(connection, vm_uuid)
-    if vm is None or vm.state not in (State.RUNNING, State.PAUSED):
+    if vm is None or vm.state not in (State.RUNNING, State.PAUSED, State.UNKNOWN):
         return None
-    mine = {disk.volume_uuid for disk in load_disks(connection, vm_uuid)}
-    return load_endpoint(connection, vm.host_uuid) if volume_uuid in mine else None
+    if all(disk.volume_uuid != volume_uuid for disk in load_disks(connection, vm_uuid)):
+        return None
+    endpoint = load_endpoint(connection, vm.host_uuid)
+    if endpoint is None:
+        raise _refused(
+            f"VM {vm.name} ({vm_uuid}) may lose volume {volume_uuid} yet, as its host {vm.host_uuid} is away",
+            "when the host is back, see whether the VM has it; if not, detach it and attach it again",
+        )
+    return endpoint
 
 
 async def unplug_again(

@@ -73,10 +73,11 @@ class Move(msgspec.Struct, frozen=True):
 async def move_volume(job: Job, move: Move) -> None:
     """Move a volume. A failure before the rows change leaves it where it is, and nothing at the target.
 
-    What an earlier moving could not remove there is removed first: a file of the name is taken for the copy.
+    What an earlier moving could not remove there goes to the trash first, or it would be taken for the copy.
     """
     left_over = folder_in(move.files[-1].path, move.volume_uuid)
-    await job.step(remove_files, job.services, move.target, [left_over], None)
+    trash = f"{job.uuid}-left-{move.volume_uuid}"
+    await job.step(remove_files, job.services, move.target, [left_over], trash)
     share = 90 // max(1, len(move.files))
     for number, file in enumerate(move.files):
         if move.source.host_uuid == move.target.host_uuid:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import pytest
 
 from agentkit.errors import HardpointError
+from kvmagent.protocol_vms import VmPciDevice
 from kvmagent.vms import keeper
 from kvmagent.vms.domain_xml import NAMESPACE, Machine
 from kvmagent.vms.keeper import LibvirtVms
@@ -15,7 +17,7 @@ from kvmagent.vms.library import LibvirtError
 from kvmagent.vms.libvirt import Libvirt
 
 T = TypeVar("T")
-UUID = "a" * 32
+UUID, DEVICE = "a" * 32, "b" * 32
 
 
 class Guest:
@@ -29,7 +31,7 @@ class Guest:
         return 1  # running
 
     def xml(self, uuid: str) -> str:
-        device = "<hostdev/>" if self.has_it else ""
+        device = f"<hostdev><alias name='ua-{DEVICE}'/></hostdev>" if self.has_it else ""
         ours = f"<metadata><u:uuid xmlns:u='{NAMESPACE}'>{uuid}</u:uuid></metadata>"
         return f"<domain>{ours}<devices>{device}</devices><memory unit='KiB'>1</memory></domain>"
 
@@ -39,6 +41,10 @@ class Guest:
             self.has_it = False
         elif self._refusal is not None:
             raise LibvirtError(1, self._refusal)
+
+    def attach(self, _uuid: str, _device: str) -> None:
+        assert not self.has_it
+        self.has_it = True
 
 
 class FakeLibvirt(Libvirt):
@@ -94,3 +100,15 @@ async def test_a_guest_that_never_lets_go_is_waited_for_as_long_as_said() -> Non
         await unplug(guest, 0.2)
     assert (told.value.code, guest.has_it) == ("SYS.1001", True)
     assert guest.asked > 1
+
+
+async def test_a_device_that_is_given_back_while_the_guest_is_to_let_go_of_it_is_there_in_the_end() -> None:
+    guest = Guest(3)
+    vms = LibvirtVms(FakeLibvirt(guest), lambda: Machine(kvm=False, console_address="127.0.0.1"))
+    leaving = asyncio.create_task(vms.unplug_pci(UUID, DEVICE, 30.0))
+    while not guest.asked:
+        await asyncio.sleep(0)
+    device = VmPciDevice(device_uuid=DEVICE, address="0000:01:00.0", identity=[])
+    assert (await vms.plug_pci(UUID, device)).devices == [DEVICE]
+    await leaving
+    assert (guest.asked, guest.has_it) == (3, True)

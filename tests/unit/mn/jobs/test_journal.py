@@ -6,9 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from agentkit.errors import HardpointError
+from mn.db.engine import DatabaseAwayError
 from mn.db.schema import new_uuid
 from mn.jobs.job import Job
 from mn.jobs.journal import Journal, StepDone
@@ -83,6 +85,72 @@ async def test_a_job_goes_on_when_the_database_is_back(
     assert kinds == ["StepDone", "StepDone", "StepDone", *failing, "Finished"]
 
 
+@pytest.mark.parametrize("written", [False, True], ids=["lost", "written all the same"])
+async def test_a_submission_of_which_nobody_knows_whether_it_was_written_is_looked_for(
+    house: House, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    monkeypatch.setattr("mn.jobs.engine.RETRY_FIRST_S", 0.2)
+
+    async def run(job: Job[list[str]]) -> None:
+        await job.step(house.note, job.uuid)
+
+    house.runs["op"] = run
+    assert house.engine
+    uuid = new_uuid()
+    request = JobRequest(uuid, "op", "{}", "digest", ("host/a",), 60)
+    away = Away(house.engine._journal, 0, written=written)
+    monkeypatch.setattr(house.engine._journal, "append", away.append)
+    with pytest.raises(HardpointError, match="the database is away"):
+        await house.engine.submit(request)
+    await house.engine.submit(request)  # as clients do
+    assert (await house.end(uuid)).state is JobState.SUCCEEDED
+    assert (await house.end(await house.submit("op", "host/a"))).state is JobState.SUCCEEDED
+    assert house.world.count(uuid) == 1
+
+
+async def test_a_transaction_that_finds_the_database_away_fails_no_job(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mn.jobs.engine.RETRY_FIRST_S", 0.01)
+    away = DatabaseAwayError("SYS.1000", "Internal error", "the database is away")
+    outages = [away, away]
+
+    async def ask() -> str:
+        if len(outages) > 1:
+            raise outages.pop()
+        return await house.note("asked")
+
+    def write(_connection: Connection) -> str:
+        if outages:
+            raise outages.pop()
+        return "written"
+
+    async def run(job: Job[list[str]]) -> str:
+        return await job.step(ask) + await job.transact(write)
+
+    house.runs["op"] = run
+    status = await house.end(await house.submit("op"))
+    assert (status.state, status.result) == (JobState.SUCCEEDED, '"askedwritten"')
+    assert house.world == ["asked"]
+
+
+async def test_jobs_run_though_those_that_have_ended_cannot_be_forgotten(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError("the disk is full")
+
+    async def run(job: Job[list[str]]) -> None:
+        await job.step(house.note, "a")
+
+    monkeypatch.setattr("mn.jobs.engine.purge_finished", refuse)
+    house.runs["op"] = run
+    engine = await house.crash()
+    await asyncio.sleep(0.1)
+    assert engine.is_running
+    assert (await house.end(await house.submit("op"))).state is JobState.SUCCEEDED
+
+
 class Away:
     """A database that is away when one record is written, counted from the job's own, the first."""
 
@@ -99,7 +167,7 @@ class Away:
         if not here or self._written:
             await Journal.append(self._journal, record)
         if here:
-            raise HardpointError("SYS.1000", "Internal error", "the database is away")
+            raise DatabaseAwayError("SYS.1000", "Internal error", "the database is away")
 
 
 async def submitted(house: House) -> str:

@@ -23,7 +23,7 @@ from kvmagent.protocol_vms import (
 from mn.facilities.hosts.tables import host_table
 from mn.facilities.primary_storage.tables import host_ref_table
 from mn.facilities.vms.allocation import Wish
-from mn.facilities.vms.disks import DetachDataVolumeFromVm
+from mn.facilities.vms.disks import DetachDataVolumeFromVm, load_keeper
 from mn.facilities.vms.domain_disks import load_disks, load_open_disks
 from mn.facilities.vms.life import reboot_vm, start_vm, stop_vm
 from mn.facilities.vms.tables import vm_table
@@ -215,3 +215,12 @@ async def test_a_host_that_a_vm_moves_to_is_told_of_what_it_has_not_let_go_of(co
     assert [disk.volume_uuid for disk in load_open_disks(connection, VM)] == [VOLUME]
     await scene.end()
     assert load_open_disks(connection, VM) == []
+
+
+def test_that_a_vm_may_lose_it_yet_is_told_when_its_host_is_away(connection: Connection) -> None:
+    connection.execute(update(host_table).values(status="Disconnected"))
+    connection.execute(update(vm_table).values(state="Unknown"))
+    with pytest.raises(HardpointError, match=f"may lose volume {VOLUME} yet, as its host {HOST} is away"):
+        load_keeper(connection, VOLUME, VM)
+    connection.execute(update(vm_table).values(state="Stopped"))
+    assert load_keeper(connection, VOLUME, VM) is None
