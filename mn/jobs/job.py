@@ -238,7 +238,7 @@ class Job(Generic[S]):
                 failures.append(error)
             except TimeoutError:
                 details = f"undoing {undo.name} did not end within {limit_s:g} s"
-                failures.append(HardpointError("SYS.1001", "Timed out", details))
+                failures.append(HardpointError("SYS.1001", "A message or a operation timeout", details))
             except Exception as error:
                 log.exception("undo failed unexpectedly", extra={"job": self.uuid, "step": undo.name})
                 failures.append(HardpointError("SYS.1000", "Internal error", f"undo {undo.name}: {error}"))

@@ -103,17 +103,21 @@ def test_an_agent_is_killed_while_a_volume_moves(place: Place, volume: dict[str,
 
 
 def test_a_move_that_cannot_end_leaves_the_volume_where_it_was(place: Place, volume: dict[str, Any]) -> None:
-    """Somebody has put another file where the volume's is to be."""
+    """Somebody has put a file where the folders of volumes are to be."""
     expected = content(place.file(0, volume["installPath"]))
     before = [place.available(0), place.available(1)]
-    below = next(f for f in place.files(0) if "snapshots" not in f.parts)
-    blocker = place.file(1, "/zstack_ps") / below
-    blocker.parent.mkdir(parents=True)
-    run("qemu-img", "create", "-q", "-f", "raw", str(blocker), "1M")
+    folders = place.file(1, "/zstack_ps/dataVolumes")
+    aside = folders.with_suffix(".aside")
+    if folders.exists():
+        folders.rename(aside)
+    folders.write_text("somebody's")
     path = f"/primary-storage/local-storage/volumes/{volume['uuid']}/actions"
     answer = place.act(path, "localStorageMigrateVolume", destHostUuid=place.hosts[1])
     assert answer.status == 503
-    blocker.unlink(missing_ok=True)
+    assert folders.read_text() == "somebody's"
+    folders.unlink()
+    if aside.exists():
+        aside.rename(folders)
     check(place, volume, expected, answer.status)
     assert [place.available(0), place.available(1)] == before
     purge(place, volume)
