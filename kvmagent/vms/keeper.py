@@ -290,6 +290,17 @@ def host_machine(root: Path, console_address: str | None, *, emulated: bool) -> 
 
 
 def _look(session: Session, uuid: str) -> VmSeen | None:
+    running = _running(session, uuid)
+    return None if running is None else seen(running[1], running[0])
+
+
+def _running_xml(session: Session, uuid: str) -> str | None:
+    running = _running(session, uuid)
+    return None if running is None else running[1]
+
+
+def _running(session: Session, uuid: str) -> tuple[VmState, str] | None:
+    """Return how a domain is and its XML, None when it does not run or has ended while it was asked."""
     try:
         state, xml = session.state(uuid), session.xml(uuid)
     except LibvirtError as error:
@@ -298,11 +309,7 @@ def _look(session: Session, uuid: str) -> VmSeen | None:
         raise
     if state not in RUNNING_STATES | PAUSED_STATES:
         return None
-    return seen(xml, VmState.PAUSED if state in PAUSED_STATES else VmState.RUNNING)
-
-
-def _running_xml(session: Session, uuid: str) -> str | None:
-    return session.xml(uuid) if _look(session, uuid) is not None else None
+    return (VmState.PAUSED if state in PAUSED_STATES else VmState.RUNNING), xml
 
 
 def _detach(session: Session, uuid: str, look_for: Callable[[str], str | None]) -> None:

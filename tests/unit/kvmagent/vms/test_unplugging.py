@@ -13,7 +13,7 @@ from kvmagent.protocol_vms import VmPciDevice
 from kvmagent.vms import keeper
 from kvmagent.vms.domain_xml import NAMESPACE, Machine
 from kvmagent.vms.keeper import LibvirtVms
-from kvmagent.vms.library import LibvirtError
+from kvmagent.vms.library import NO_DOMAIN, LibvirtError
 from kvmagent.vms.libvirt import Libvirt
 
 T = TypeVar("T")
@@ -100,6 +100,23 @@ async def test_a_guest_that_never_lets_go_is_waited_for_as_long_as_said() -> Non
         await unplug(guest, 0.2)
     assert (told.value.code, guest.has_it) == ("SYS.1001", True)
     assert guest.asked > 1
+
+
+async def test_a_vm_that_ends_while_it_is_asked_has_let_go() -> None:
+    class Ending(Guest):
+        """It ends between two questions, once it has been asked and seen with the device."""
+
+        seen_with_it = 0
+
+        def xml(self, uuid: str) -> str:
+            self.seen_with_it += self.asked > 0
+            if self.seen_with_it > 1:
+                raise LibvirtError(NO_DOMAIN, "Domain not found")
+            return super().xml(uuid)
+
+    guest = Ending(10**9)
+    await unplug(guest)
+    assert guest.asked >= 1
 
 
 async def test_a_device_that_is_given_back_while_the_guest_is_to_let_go_of_it_is_there_in_the_end() -> None:
