@@ -111,6 +111,7 @@ def test_a_vm_that_runs_keeps_its_key_until_it_is_started_again(
     scene.act(f"/vm-instances/{vm}", "startVmInstance")
     wait_until(lambda: len(libvirtd.processes()) == 1, "the VM to run again", 60)
     cluster.wait_for_quorum()
+    wait_until(lambda: mon_status(scene) == "Connected", "the agent to have seen that", 60)
     answer = rotate(scene)
     assert answer["formerClients"] == [f"{first}-2"], "the VM is this one now; the one before is gone"
     assert f"client.{first}" not in cluster.users()
