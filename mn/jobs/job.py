@@ -234,6 +234,8 @@ class Job(Generic[S]):
                     await undo.run()
             except NotJournalled:
                 raise
+            except DatabaseAwayError as error:
+                raise NotJournalled(f"undo {undo.name}") from error
             except HardpointError as error:
                 failures.append(error)
             except TimeoutError:
@@ -282,6 +284,8 @@ class Job(Generic[S]):
         try:
             await self.journal.append(record)
         except Exception as error:
+            if isinstance(error, HardpointError) and not isinstance(error, DatabaseAwayError):
+                raise  # a value that is refused now is refused later too
             raise NotJournalled(f"step {record.position} ({record.name})") from error
 
     def _known(self, position: int, name: str) -> JournalledStep | None:

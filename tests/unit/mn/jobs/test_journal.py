@@ -134,6 +134,50 @@ async def test_a_transaction_that_finds_the_database_away_fails_no_job(
     assert house.world == ["asked"]
 
 
+async def test_an_undo_that_finds_the_database_away_is_done_when_it_is_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mn.jobs.engine.RETRY_FIRST_S", 0.01)
+    monkeypatch.setattr("mn.jobs.engine.UNDO_ATTEMPTS", 1)
+    outages = [DatabaseAwayError("SYS.1000", "Internal error", "the database is away")]
+
+    async def undo(what: str) -> None:
+        if outages:
+            raise outages.pop()
+        await house.forget(what)
+
+    async def run(job: Job[list[str]]) -> None:
+        await job.step(house.note, "a", undo=undo)
+        await job.step(house.refuse)
+
+    house.runs["op"] = run
+    status = await house.end(await house.submit("op"))
+    assert status.error
+    assert status.error.details == "it broke"
+    assert house.world == []
+
+
+async def test_a_record_that_the_database_refuses_fails_its_job(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(record: Any) -> None:
+        if isinstance(record, StepDone):
+            raise HardpointError("SYS.1007", "Invalid argument", "the database refused a value")
+        await Journal.append(journal, record)
+
+    async def run(job: Job[list[str]]) -> None:
+        await job.step(house.note, "a", undo=house.forget)
+
+    assert house.engine
+    journal = house.engine._journal
+    monkeypatch.setattr(journal, "append", refuse)
+    house.runs["op"] = run
+    status = await house.end(await house.submit("op"))
+    assert status.error
+    assert status.error.details == "the database refused a value"
+    assert house.world == []
+
+
 async def test_jobs_run_though_those_that_have_ended_cannot_be_forgotten(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
