@@ -65,10 +65,10 @@ class Completed:
 class CommandError(HardpointError):
     """A command that failed, could not be started or took too long; `completed` is what is known of it."""
 
-    def __init__(self, completed: Completed, details: str) -> None:
-        super().__init__(
-            "SYS.1006", "Operation failed", details, remedy="see what the command says of the reason"
-        )
+    def __init__(
+        self, completed: Completed, details: str, remedy: str = "see what the command says of the reason"
+    ) -> None:
+        super().__init__("SYS.1006", "Operation failed", details, remedy=remedy)
         self.completed = completed
 
 
@@ -135,7 +135,9 @@ class ProcessRunner:
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             failed = Completed(shown, 127, b"", b"", False, 0.0, secrets)
-            raise CommandError(failed, f"`{shlex.join(shown)}` cannot be started: {reason}") from error
+            details = f"`{shlex.join(shown)}` cannot be started: {reason}"
+            remedy = f"install the package of {shown[0]} on the host, or see that it may be run"
+            raise CommandError(failed, details, remedy) from error
         try:
             timed_out = await _converse(process, transport, input, timeout_s)
         finally:

@@ -119,13 +119,26 @@ async def join_all(
         if isinstance(outcome, HardpointError)
     }
     if not joined:
-        raise next(failed[login.hostname] for login in logins)
+        raise none_joined({login.hostname: failed[login.hostname] for login in logins})
     for each in joined:
         check_mon(each.report, each.hostname, ports[each.hostname])
     found = check_one_cluster(((each.hostname, each.report.fsid) for each in joined), fsid)
     server = next(login.server_uuid for login in logins if login.hostname == joined[0].hostname)
     at = await job.transact(agent_on, server)
     return Found(found, joined[0].report, at, {name: error.details for name, error in failed.items()})
+
+
+def none_joined(failed: dict[str, HardpointError]) -> HardpointError:
+    """Return the error of servers of which none can be joined: the first one's code, and each one's reason."""
+    first = next(iter(failed.values()))
+    return HardpointError(
+        first.code,
+        first.summary,
+        "; ".join(f"{hostname}: {error.details}" for hostname, error in failed.items()),
+        remedy=first.remedy,
+        blame=first.blame,
+        cause=first,
+    )
 
 
 async def abandon_server(services: Services, login: Login, task_uuid: str, _report: object) -> None:

@@ -83,8 +83,14 @@ async def test_a_linked_command_is_named_as_it_is():
 
 
 async def test_a_command_that_is_not_there_is_named():
-    with pytest.raises(CommandError, match="`no-such-command-here -v` cannot be started: No such file"):
+    with pytest.raises(
+        CommandError, match="`no-such-command-here -v` cannot be started: No such file"
+    ) as told:
         await run(["no-such-command-here", "-v"], timeout_s=60)
+    assert (
+        told.value.remedy
+        == "install the package of no-such-command-here on the host, or see that it may be run"
+    )
 
 
 async def test_a_timeout_kills_grandchildren_that_ignore_sigterm(tmp_path):
