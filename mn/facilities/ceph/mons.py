@@ -129,7 +129,7 @@ async def join_all(
 
 
 def none_joined(failed: dict[str, HardpointError]) -> HardpointError:
-    """Return the error of servers of which none can be joined: the first one's code, and each one's reason."""
+    """Return the error when no server can be joined: the first one's code, and each one's reason."""
     first = next(iter(failed.values()))
     return HardpointError(
         first.code,
